@@ -1,0 +1,77 @@
+"""Whether the results reach the targets.  Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from .measure import US, Comparison, Measure, Target
+from .results import MeasureResult, Spread, compare
+
+Grade = Literal["aim", "must", "no", "unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target held against the results.  ``spread`` is of what the target bounds, in its unit."""
+
+    target: Target
+    spread: Spread | None
+    grade: Grade
+    reason: str = ""  # when unknown
+
+
+def times_as_fast(ours: float, theirs: float) -> float:
+    return theirs / ours if ours else math.inf
+
+
+def times_as_long(ours: float, theirs: float) -> float:
+    return ours / theirs if theirs else math.inf
+
+
+def more(ours: float, theirs: float) -> float:
+    return ours - theirs
+
+
+COMPARE: dict[Comparison, Callable[[float, float], float]] = {
+    "times as fast": times_as_fast,
+    "times as long": times_as_long,
+    "more": more,
+}
+
+
+def judge(measure: Measure, result: MeasureResult) -> list[Verdict]:
+    """A verdict for each target.  The median decides, a failure in any round does too."""
+    return [judge_target(target, result) for target in measure.targets]
+
+
+def judge_target(target: Target, result: MeasureResult) -> Verdict:
+    ours = result.of(US)
+    if ours is None or ours.absent:
+        return Verdict(target, None, "unknown", f"{US}: {ours.absent if ours else 'left out'}")
+    if ours.failures:
+        return Verdict(target, ours.spread, "no", f"{US}: {ours.failures[0]}")
+    if not target.against:
+        spread = ours.spread
+    else:
+        theirs = result.of(target.against)
+        if theirs is None or not theirs.values:
+            why = theirs.absent or theirs.failures[0] if theirs else "left out"
+            return Verdict(target, None, "unknown", f"{target.against}: {why}")
+        spread = compare(ours, theirs, COMPARE[target.comparison])
+    if spread is None:
+        return Verdict(target, None, "unknown", "no values")
+    return Verdict(target, spread, grade(target, spread.median))
+
+
+def grade(target: Target, value: float) -> Grade:
+    """How far *value* gets."""
+    if reaches(target.comparison, value, target.aim):
+        return "aim"
+    return "must" if reaches(target.comparison, value, target.must) else "no"
+
+
+def reaches(comparison: Comparison, value: float, bound: float) -> bool:
+    return value >= bound if comparison == "times as fast" else value <= bound

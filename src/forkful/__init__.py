@@ -1,0 +1,16 @@
+"""forkful: processes for Python that never hang, lose or oversell.
+
+>>> from forkful import Pool
+>>> with Pool(2) as pool:
+...     pool.map(len, ["a", "bb"])
+[1, 2]
+"""
+
+from multiprocessing import Process, TimeoutError
+
+from .errors import ForkfulError
+from .pool import AsyncResult, Outcome, Pool
+from .pool._options import cpu_count
+
+__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "TimeoutError", "__version__", "cpu_count"]
+__version__ = "0.1.0"

@@ -1,0 +1,184 @@
+"""From a fresh child process to a worker: what every start method does in the child.
+
+The child is dressed as a ``multiprocessing`` child (``current_process()``, its authkey, its finalizers), so that locks,
+queues and managers of the standard library work in tasks as they do under ``multiprocessing.Pool``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import socket
+import sys
+import types
+from collections.abc import Callable
+from multiprocessing import process, resource_tracker, spawn, util
+from typing import Any, NamedTuple
+
+from . import codec, signals
+from .channel import Permits, WorkerEnd
+from .journal import Journal
+from .messages import SETUP, Setup
+from .worker import Worker
+
+inherited_fds: list[int] = []  # in the child: descriptors that objects in initargs asked for, by number
+
+inherited_initializer: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []  # in a forked child: to be run as it is
+
+
+class Ends(NamedTuple):
+    """A worker's side of everything it shares with the master: descriptors."""
+
+    channel: int
+    journal: int
+    permits: int
+    lifeline: int
+
+
+class InheritedFd:
+    """A descriptor pickled inside initargs: which of the inherited ones it is.  Has ``multiprocessing``'s interface."""
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+
+    def detach(self) -> int:
+        """The descriptor, now the caller's."""
+        return inherited_fds[self._position]
+
+
+class _WorkerProcess(process.BaseProcess):
+    """What ``multiprocessing.current_process()`` returns inside a worker."""
+
+    _start_method: str | None = None
+
+    def __init__(self, ends: Ends) -> None:
+        super().__init__(name="ForkfulWorker")
+        self._ends = ends
+
+    def run(self) -> None:
+        _run_worker(self._ends, self)
+
+
+def run_child(ends: Ends, extra_fds: list[int]) -> int:
+    """Be a worker until told to leave; returns the exit code.  Runs in the child, in its main thread."""
+    signals.die_with(ends.lifeline)
+    signals.settle_worker()
+    inherited_fds[:] = extra_fds
+    code: int = _WorkerProcess(ends)._bootstrap(parent_sentinel=ends.lifeline)  # type: ignore[attr-defined]  # CPython's own entry for children, since 3.8
+    return code
+
+
+def leave(code: int) -> None:
+    """End a forked child without unwinding into the frames it inherited."""
+    atexit._run_exitfuncs()
+    os._exit(code)
+
+
+def forget_parent() -> None:
+    """Drop what a fork copied that belongs to the parent.  Runs in the child, first."""
+    atexit._clear()
+    atexit.register(util._exit_function)
+
+
+def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
+    channel = WorkerEnd(socket.socket(fileno=ends.channel))
+    received = channel.receive()
+    if received is None:
+        return
+    kind, _, body = received
+    assert kind == SETUP, kind
+    setup: Setup = codec.loads(body)
+    worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits))
+    os.close(ends.journal)
+    os.register_at_fork(after_in_child=worker.disown)
+    try:
+        _become(setup, this)
+        if worker.prepare(_initializer_of(setup)):
+            worker.serve()
+    except ConnectionError:
+        pass  # the master is gone; nobody is left to tell
+
+
+def _become(setup: Setup, this: _WorkerProcess) -> None:
+    """Take over the parent's environment."""
+    this._name = setup.name  # type: ignore[attr-defined]  # BaseProcess keeps it there
+    this._identity = setup.identity  # type: ignore[attr-defined]
+    this._parent_pid = setup.parent_pid  # type: ignore[attr-defined]
+    if setup.sys_path is None:
+        return
+    data: dict[str, Any] = {
+        "authkey": setup.authkey,
+        "sys_path": setup.sys_path,
+        "sys_argv": setup.sys_argv,
+        "log_to_stderr": setup.log_to_stderr,
+    }
+    if setup.log_level is not None:
+        data["log_level"] = setup.log_level
+    if setup.start_method is not None:
+        data["start_method"] = setup.start_method
+    spawn.prepare(data)
+    if setup.tracker is not None:
+        resource_tracker._resource_tracker._fd = inherited_fds[setup.tracker]  # type: ignore[attr-defined]  # as multiprocessing's own children do
+    if setup.directory is not None:
+        try:
+            os.chdir(setup.directory)
+        except OSError:
+            pass  # the parent's directory has been removed: then it can be nobody's
+    if setup.main:
+        _import_main_when_asked(setup.main)
+
+
+def _initializer_of(setup: Setup) -> Callable[[], None] | None:
+    packed = setup.initializer
+    inherited = inherited_initializer.pop() if inherited_initializer else None
+    if packed is None and inherited is None:
+        return None
+
+    def run() -> None:
+        function, args = inherited or codec.loads(packed)
+        function(*args)
+
+    return run
+
+
+def _import_main_when_asked(reference: dict[str, str]) -> None:
+    """Have the parent's ``__main__`` imported at the first look into it, not before.
+
+    Most tasks live in modules and never look.  The script is run as ``__mp_main__``, as ``multiprocessing`` does, so
+    its ``if __name__ == "__main__":`` part is not.
+    """
+    stand_in = types.ModuleType("__main__")
+    failure: list[BaseException] = []
+
+    def find(name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # the import system and inspect look for these everywhere
+        if failure:
+            raise failure[0]
+        if sys.modules["__main__"] is stand_in:
+            this = process.current_process()
+            this._inheriting = True  # type: ignore[attr-defined]  # what multiprocessing sets while it imports a main
+            try:
+                spawn.prepare(dict(reference))
+            except BaseException as error:
+                failure.append(error)
+                raise
+            finally:
+                del this._inheriting  # type: ignore[attr-defined]
+        return getattr(sys.modules["__main__"], name)
+
+    stand_in.__getattr__ = find  # type: ignore[method-assign]  # a module's own __getattr__, PEP 562
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = stand_in
+
+
+def main() -> None:
+    """The program of a spawned child: ``sys.argv`` holds the module to run, then descriptors."""
+    name, *fds = sys.argv[1:]
+    del sys.argv[1:]
+    numbers = [int(fd) for fd in fds]
+    for fd in numbers:
+        os.set_inheritable(fd, False)
+    if name == "worker":
+        sys.exit(run_child(Ends(*numbers[:4]), numbers[4:]))
+    importlib.import_module(f".{name}", __package__).main(*numbers)

@@ -1,0 +1,177 @@
+"""Objects to bytes and back: calls, functions, results, exceptions.
+
+Plain pickle wherever it serves; ``cloudpickle`` only where it cannot (lambdas, closures, anything of a ``__main__`` that
+no worker can import).  Whatever fails here is the error of one task, raised or returned as such, never of the pool.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+import types
+from multiprocessing.pool import RemoteTraceback
+from typing import Any
+
+from ..errors import RemoteError, UnpicklableError
+from .messages import CALL, EACH, STAR
+
+PROTOCOL = 5
+_REPR_LIMIT = 200
+
+dumps = pickle.dumps
+loads = pickle.loads
+
+_STYLE_NAMES = {CALL: "arguments", EACH: "items", STAR: "items"}
+
+
+def main_reference() -> dict[str, str]:
+    """How a worker can import this process's ``__main__``, in the words of ``multiprocessing.spawn.prepare``.
+
+    Empty when it cannot: at a prompt, in a notebook, under ``python -c``.
+    """
+    main = sys.modules.get("__main__")
+    spec_name = getattr(getattr(main, "__spec__", None), "name", None)
+    if isinstance(spec_name, str):
+        return {"init_main_from_name": spec_name}
+    path = getattr(main, "__file__", None)
+    if isinstance(path, str):
+        import os  # deferred with its only use: this runs once a pool
+
+        return {"init_main_from_path": os.path.abspath(path)}
+    return {}
+
+
+def _dump_by_value(value: Any) -> bytes:
+    import cloudpickle  # costs 10 ms; most programs never need it
+
+    return bytes(cloudpickle.dumps(value, PROTOCOL))
+
+
+def _needs_value(blob: bytes) -> bool:
+    return (b"__main__" in blob or b"__mp_main__" in blob) and not main_reference()
+
+
+def encode(value: Any) -> bytes:
+    """Pickle *value*, by reference where a worker can follow it, by value where not.
+
+    Raises:
+        whatever pickling raises, when ``cloudpickle`` cannot do it either.
+    """
+    try:
+        blob = dumps(value, PROTOCOL)
+    except RecursionError:
+        raise
+    except Exception:  # a pickler may raise anything; by value is the second try
+        try:
+            return _dump_by_value(value)
+        except Exception:
+            pass  # the first error is the one that speaks of the user's object; raised below
+        raise
+    if _needs_value(blob):
+        return _dump_by_value(value)
+    return blob
+
+
+def is_by_reference(function: Any) -> bool:
+    """Whether *function* is pickled as nothing but its name, so that its bytes may be kept for the next call."""
+    kind = type(function)
+    if kind is not types.FunctionType and kind is not types.BuiltinFunctionType and kind is not type:
+        return False
+    if "<" in getattr(function, "__qualname__", "<"):
+        return False
+    return getattr(function, "__self__", None) is None or isinstance(function.__self__, types.ModuleType)
+
+
+def describe(function: Any) -> str:
+    """A short name for *function* in messages."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
+
+
+def short_repr(value: Any) -> str:
+    """``repr`` that cannot fail and is never long."""
+    try:
+        text = repr(value)
+    except Exception as error:  # a broken __repr__ must not hide the error being reported
+        text = f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
+    return text if len(text) <= _REPR_LIMIT else text[: _REPR_LIMIT - 1] + "…"
+
+
+# Exceptions.
+
+
+def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
+    """*error* with its traceback as text, in a form `decode_error` always understands.
+
+    The exception is pickled *and rebuilt* here: one whose ``__init__`` does not take what ``args`` holds would
+    otherwise break whoever receives it.
+    """
+    frames = error.__traceback__
+    for _ in range(skip_frames):  # our own frames say nothing to the user
+        if frames is not None and frames.tb_next is not None:
+            frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    blob: bytes | None
+    try:
+        blob = encode(error)
+        if type(loads(blob)) is not type(error):
+            blob = None
+    except BaseException:  # noqa: BLE001  # user code runs here (__reduce__, __init__); SystemExit included
+        blob = None
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    try:
+        message = str(error)
+    except Exception:  # a broken __str__ must not hide the error being reported
+        message = short_repr(error)
+    return dumps((blob, name, message, text), PROTOCOL)
+
+
+def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseException:
+    """The exception that `encode_error` packed, its ``__cause__`` a ``RemoteTraceback``; a `RemoteError` failing that."""
+    packed, name, message, text = loads(blob)
+    error: BaseException
+    try:
+        if packed is None:
+            raise pickle.UnpicklingError
+        error = loads(packed)
+        if not isinstance(error, BaseException):
+            raise pickle.UnpicklingError
+    except BaseException:  # noqa: BLE001  # user code runs here; its failure is reported as RemoteError
+        error = RemoteError(
+            f"{task}: {name}: {message} (raised in worker {pid}; this exception cannot be rebuilt from its pickle, "
+            f"give it a __reduce__ or an __init__ that takes its args)",
+            task=task,
+            pid=pid,
+            type_name=name,
+            message=message,
+            traceback=text,
+        )
+    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    return error
+
+
+def unpicklable_result(value: Any, error: BaseException) -> UnpicklableError:
+    """The error of a task whose result cannot be pickled."""
+    return UnpicklableError(
+        f"the result {short_repr(value)} cannot be pickled ({type(error).__name__}: {error}); return plain data instead",
+        exc=repr(error),
+        value=short_repr(value),
+    )
+
+
+def unreadable_result(task: str, pid: int | None, error: BaseException) -> UnpicklableError:
+    """The error of a task whose result was pickled there but cannot be rebuilt here."""
+    return UnpicklableError(
+        f"{task}: its result, from worker {pid}, cannot be rebuilt in this process "
+        f"({type(error).__name__}: {error}); check __reduce__ or __setstate__ of its class",
+        task=task,
+        pid=pid,
+        exc=repr(error),
+        value="",
+    )
+
+
+def name_payload(style: int) -> str:
+    """What a payload of *style* holds, for messages."""
+    return _STYLE_NAMES[style]

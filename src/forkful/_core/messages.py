@@ -1,0 +1,68 @@
+"""What crosses a worker's channel: the kinds of frame, and what each carries.
+
+A frame is a header (kind, a small number, the length of the body) and a body.  Down means master to worker.
+
+=========  ====  =======================================================================================
+SETUP      down  the worker's environment and initializer (`Setup`); the first frame, once
+FUNCTION   down  number = key, body = the pickled function; before the first batch that names the key
+FORGET     down  number = key: no batch names it any more
+BATCH      down  a pickled list of `Entry`: tasks to run in this order
+RECALL     down  the batches before this frame are void beyond the last permit
+STOP       down  leave when the batches before this frame are done
+READY      up    the initializer has run; body empty
+REFUSED    up    the initializer failed; body = the encoded error; the worker leaves
+RESULTS    up    number = how many records; body = `RESULTS_HEAD`, the records' index, their bytes
+DROPPED    up    the answer to RECALL: nothing from before it will be run
+=========  ====  =======================================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+HEADER = struct.Struct("=BxxxIQ")  # kind, number, length of the body
+RESULTS_HEAD = struct.Struct("=QQQ")  # serial number of the first record, nanoseconds of work, elements in the records
+
+SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP = range(1, 7)
+READY, REFUSED, RESULTS, DROPPED = range(11, 15)
+
+# How a task calls its function.
+CALL, EACH, STAR = range(3)
+# payload = (args, kwds)           f(*args, **kwds), one element
+# payload = [item, item, …]        f(item) for each
+# payload = [(a, b), (c, d), …]    f(*item) for each
+
+# What a record of results holds.
+VALUE, ERROR, GROUP, MIXED = range(4)
+# VALUE  one pickled result            ERROR  one encoded exception
+# GROUP  a pickled list of results     MIXED  a pickled list of (ok, result or encoded exception)
+
+
+class Entry(NamedTuple):
+    """One task inside a BATCH."""
+
+    function: int  # key of a FUNCTION frame
+    style: int  # CALL, EACH or STAR
+    payload: bytes
+    first: int  # run elements first … first + count - 1 of the payload
+    count: int
+    guarded: bool  # each element needs a permit and is committed alone; else one permit serves for all
+
+
+class Setup(NamedTuple):
+    """What a new worker needs to become the parent's like."""
+
+    name: str
+    identity: tuple[int, ...]
+    parent_pid: int
+    authkey: bytes
+    start_method: str | None  # what the parent chose for multiprocessing, or None when it chose nothing
+    log_level: int | None  # of multiprocessing's logger; None when that logger is not in use
+    log_to_stderr: bool
+    sys_path: list[str] | None  # None under fork: everything is inherited
+    sys_argv: list[str]
+    directory: str | None
+    tracker: int | None  # which of the extra descriptors is multiprocessing's resource tracker's
+    main: dict[str, str]  # how to find the parent's __main__, for multiprocessing.spawn.prepare; empty if it cannot be
+    initializer: bytes | None  # (function, args), pickled; None when there is none, and under fork, which inherits it

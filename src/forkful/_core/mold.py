@@ -1,0 +1,131 @@
+"""The mold: a small single-threaded process that forks workers (the ``forkserver`` start method).
+
+It has imported what every worker needs and nothing of the user's, has one thread and so forks safely, and starts a
+worker in about a millisecond where a new interpreter takes fifty.  It holds no state but its children's status sockets.
+
+Protocol, over a stream socket to the one parent process:
+
+- Each request is one byte carrying descriptors: a status socket, then a worker's `Ends`, then extra ones.
+- On the status socket the mold answers ``pid`` with the worker's pidfd (where the kernel has them), and, when the
+  worker has ended, its exit code.  Then it closes the socket; end-of-file without a code means that the mold died.
+- When the parent's end is closed the mold kills what is left and goes.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import signal
+import socket
+import struct
+
+from . import bootstrap
+from .signals import ignore
+
+STATUS = struct.Struct("=cq")  # kind, number
+BORN, DIED = b"P", b"X"
+MAX_FDS = 250
+_FD_SIZE = array.array("i").itemsize
+
+
+def send_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+    """Send *data* with copies of *fds*."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([data], ancillary)
+
+
+def receive_fds(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Up to *size* bytes and the descriptors that came with them."""
+    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(MAX_FDS * _FD_SIZE), flags)
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % _FD_SIZE])
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return data, list(fds)
+
+
+class _Mold:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._status: dict[int, socket.socket] = {}  # by pid
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
+        signal.signal(signal.SIGCHLD, ignore)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+
+    def serve(self) -> int | None:
+        """Fork and reap until the parent has gone.  In a forked child: its exit code."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake_r, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._wake_r in ready:
+                os.read(self._wake_r, 4096)
+                self._reap()
+            if self._control.fileno() in ready:
+                data, fds = receive_fds(self._control, 1)
+                if not data:
+                    break
+                code = self._fork(fds)
+                if code is not None:
+                    return code
+        for pid in self._status:
+            os.kill(pid, signal.SIGKILL)  # ours and not reaped: the number cannot be another's
+        return None
+
+    def _fork(self, fds: list[int]) -> int | None:
+        status = socket.socket(fileno=fds[0])
+        pid = os.fork()
+        if pid == 0:
+            return self._become_worker(status, fds[1:])
+        for fd in fds[1:]:
+            os.close(fd)
+        self._status[pid] = status
+        pidfds = [os.pidfd_open(pid)] if hasattr(os, "pidfd_open") else []
+        try:
+            send_fds(status, STATUS.pack(BORN, pid), pidfds)
+        except OSError:
+            pass  # the parent gave up on this worker, or is gone: its lifeline ends the worker
+        for fd in pidfds:
+            os.close(fd)
+        return None
+
+    def _become_worker(self, status: socket.socket, fds: list[int]) -> int:
+        """Runs in the child."""
+        bootstrap.forget_parent()
+        signal.set_wakeup_fd(-1)
+        for sock in (self._control, status, *self._status.values()):
+            sock.close()
+        os.close(self._wake_r)
+        os.close(self._wake_w)
+        return bootstrap.run_child(bootstrap.Ends(*fds[:4]), fds[4:])
+
+    def _reap(self) -> None:
+        while self._status:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            sock = self._status.pop(pid)
+            try:
+                sock.send(STATUS.pack(DIED, os.waitstatus_to_exitcode(status)))
+            except OSError:
+                pass  # nobody waits for it any more
+            sock.close()
+
+
+def main(control_fd: int) -> None:
+    """Run the mold on the socket *control_fd*.  Called in the process that is to be the mold."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)  # a worker that reads its standard input gets end-of-file, not the user's keys
+    if null:
+        os.close(null)
+    signal.signal(signal.SIGINT, ignore)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    code = _Mold(socket.socket(fileno=control_fd)).serve()
+    if code is not None:
+        bootstrap.leave(code)

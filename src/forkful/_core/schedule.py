@@ -1,0 +1,56 @@
+"""How much work to hand out at once, from how long work has taken.  Pure: no clock, no I/O.
+
+All times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+WINDOW_NS = 10_000_000  # a worker is fed this far ahead: long enough to bridge a thread that holds the GIL
+BLOCK_NS = 1_000_000  # elements of one map travel together up to this much work
+STUCK_NS = 5_000_000  # an element that runs longer gives back what waits behind it, when somebody is free
+GATHER_NS = 500_000  # submissions in a burst are sent together, at most this long after the last sending
+WINDOW_MOST = 2048
+BLOCK_MOST = 4096
+_WEIGHT = 0.3
+
+
+class Pace:
+    """What one element of each function has been costing lately: an exponentially weighted mean."""
+
+    def __init__(self) -> None:
+        self._ns: dict[int, float] = {}
+
+    def learn(self, function: int, elements: int, ns: int) -> None:
+        """*elements* calls of *function* took *ns* together."""
+        if elements <= 0:
+            return
+        sample = ns / elements
+        before = self._ns.get(function)
+        self._ns[function] = sample if before is None else before + _WEIGHT * (sample - before)
+
+    def forget(self, function: int) -> None:
+        """*function* is not used any more."""
+        self._ns.pop(function, None)
+
+    def cost(self, function: int) -> float:
+        """Nanoseconds an element of *function* costs; 0 while nothing is known."""
+        return self._ns.get(function, 0.0)
+
+    def window(self, function: int) -> int:
+        """How many elements of *function* a worker may hold, the running one included; 1 while nothing is known."""
+        return self._fit(function, WINDOW_NS, WINDOW_MOST)
+
+    def block(self, function: int, most: int) -> int:
+        """How many elements of *function* to send as one task, at most *most*."""
+        return min(most, self._fit(function, BLOCK_NS, BLOCK_MOST))
+
+    def _fit(self, function: int, span: int, most: int) -> int:
+        each = self._ns.get(function)
+        if each is None:
+            return 1
+        return max(1, min(most, int(span / max(each, 1.0))))
+
+
+def default_chunksize(length: int, processes: int) -> int:
+    """``multiprocessing.Pool.map``'s: four chunks a worker."""
+    return -(-length // (processes * 4)) if length else 1

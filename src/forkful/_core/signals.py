@@ -1,0 +1,66 @@
+"""Signals around the start of a worker and inside it.  Here no handler does more than exist."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Asks the kernel which signal an O_ASYNC descriptor sends; `fcntl` names it on Linux, where alone it exists.
+_F_SETSIG = getattr(fcntl, "F_SETSIG", None)
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Block SIGINT in this thread: a child started inside inherits the mask until it can deal with the signal.
+
+    Without it, Ctrl-C during the start of an interpreter prints that interpreter's traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore(_signum: int, _frame: FrameType | None) -> None:
+    """The SIGINT handler of a worker: the parent owns Ctrl-C.
+
+    A function and not SIG_IGN, because the programs a task starts would inherit SIG_IGN and could not be interrupted.
+    """
+
+
+def settle_worker() -> None:
+    """Give the calling process the signal dispositions of a worker.  Runs in the child, in its main thread."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, ignore)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def die_with(lifeline: int) -> bool:
+    """Have the kernel kill this process when the other end of the pipe *lifeline* is closed.  Runs in the child.
+
+    The parent alone holds that other end, so this is its death, seen by the kernel: no thread, no Python, and no return
+    from a long call in C is needed.  Where the kernel cannot do it (other than Linux), returns False: the worker then
+    leaves at the end of its task, by end-of-file.
+
+    Source: fcntl(2), O_ASYNC, F_SETOWN, F_SETSIG; unlike PR_SET_PDEATHSIG it does not depend on the *thread* that
+    forked, and holds for a worker whose parent process is the mold.
+    """
+    if _F_SETSIG is None:
+        return False
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # The parent may have gone before the line above: then no signal comes, but the pipe says so.
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    if poll.poll(0):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True

@@ -1,0 +1,412 @@
+"""Starting a worker process, by any start method, and knowing when and how it ended.  Runs in the master.
+
+- ``fork``: a copy of this process.
+- ``spawn``: a new interpreter (``posix_spawn``).
+- ``forkserver``: the mold, itself a new interpreter, forks; see ``mold.py``.  It lives as long as a pool needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from multiprocessing import context, process, reduction, resource_tracker
+from multiprocessing import spawn as mp_spawn
+from typing import Any
+
+from . import bootstrap, mold
+from .bootstrap import Ends, InheritedFd
+from .signals import hold_interrupts
+
+_PACKAGE = __package__
+_HAVE_PIDFD = hasattr(os, "pidfd_open")
+
+# What this process holds of its workers, so that a fork can close its copies: a copied lifeline would keep workers
+# alive after the parent's death, a copied channel would hide its end.
+_held: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def hold(resource: Any) -> None:
+    """Have *resource*'s ``disown`` called in every child this process forks by itself."""
+    _held.add(resource)
+
+
+def _close_held_in_child() -> None:
+    for resource in list(_held):
+        with contextlib.suppress(OSError, ValueError, BufferError):
+            resource.disown()
+    _held.clear()
+    _molds.clear()
+    global _molds_lock  # noqa: PLW0603  # another thread of the parent may have held it at the fork
+    _molds_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_close_held_in_child)
+
+
+# What is sent along in initargs.
+
+
+class _FdCollector:
+    """Stands in for ``multiprocessing``'s ``Popen`` while initargs are pickled, and notes the descriptors they need."""
+
+    DupFd = InheritedFd
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Note *fd*; what is returned goes to ``DupFd``."""
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+
+def pack_inheritance(value: Any) -> tuple[bytes, list[int]]:
+    """Pickle *value* as for a starting child: its bytes, and the descriptors to pass with them.
+
+    Raises:
+        whatever pickling raises; ``RuntimeError`` for a lock of another start method.
+    """
+    collector = _FdCollector()
+    before = context.get_spawning_popen()
+    context.set_spawning_popen(collector)
+    try:
+        buffer = io.BytesIO()
+        reduction.ForkingPickler(buffer, 5).dump(value)
+    finally:
+        context.set_spawning_popen(before)
+    return buffer.getvalue(), collector.fds
+
+
+def tracker_fd() -> int | None:
+    """The resource tracker's descriptor, started if this program uses what it tracks and has not started it."""
+    fd = getattr(resource_tracker._resource_tracker, "_fd", None)  # type: ignore[attr-defined]
+    if fd is None and "multiprocessing.shared_memory" in sys.modules:
+        fd = resource_tracker.getfd()
+    return fd
+
+
+def check_not_importing_main() -> None:
+    """Refuse to start workers while a worker imports this program's ``__main__``.
+
+    Raises:
+        RuntimeError: saying how to guard the script.
+    """
+    if getattr(process.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "a worker imports this script to find a function in it, and the script starts a pool as it is imported; "
+            'put what starts the pool under `if __name__ == "__main__":`'
+        )
+
+
+# Under fork the initializer is inherited as it is: put here by the parent just before, read by the child.
+inherited_initializer = bootstrap.inherited_initializer
+
+
+# Children.
+
+
+class Child:
+    """A worker process as its parent sees it."""
+
+    def __init__(self) -> None:
+        self.exitcode: int | None = None
+        self.ended = False
+        hold(self)
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None when the process could not be started."""
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when the process changes state; -1 when there is none."""
+        raise NotImplementedError
+
+    def collect(self) -> bool:
+        """Called when `fileno` is readable: whether the process has ended; then ``exitcode`` is set."""
+        raise NotImplementedError
+
+    def await_end(self) -> None:
+        """Wait until it has ended (for one that was killed, or has closed its channel)."""
+        raise NotImplementedError
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """Send *signum*, to this very process and no other that may have got its number."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release descriptors."""
+        raise NotImplementedError
+
+    def disown(self) -> None:
+        """In a forked child: this process is the parent's child, not ours."""
+        self.ended = True
+        self.close()
+
+
+class DirectChild(Child):
+    """A child of this process (``fork``, ``spawn``)."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid) if _HAVE_PIDFD else -1
+        super().__init__()
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def fileno(self) -> int:
+        return self._pidfd
+
+    def _wait(self, flags: int) -> bool:
+        if not self.ended:
+            try:
+                pid, status = os.waitpid(self._pid, flags)
+            except ChildProcessError:  # somebody else in this program has reaped it: how it ended is lost
+                self.ended = True
+            else:
+                if pid:
+                    self.ended = True
+                    self.exitcode = os.waitstatus_to_exitcode(status)
+        return self.ended
+
+    def collect(self) -> bool:
+        return self._wait(os.WNOHANG)
+
+    def await_end(self) -> None:
+        self._wait(0)
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        if not self.ended:  # not reaped, so the number is still its own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signum)
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+class MoldChild(Child):
+    """A child of the mold, known through its status socket."""
+
+    def __init__(self, status: socket.socket) -> None:
+        self._status = status
+        self._pid: int | None = None
+        self._pidfd = -1
+        super().__init__()
+
+    @property
+    def pid(self) -> int | None:
+        while self._pid is None and not self.ended:
+            self._read(0)
+        return self._pid
+
+    def fileno(self) -> int:
+        return self._status.fileno()
+
+    def _read(self, flags: int) -> None:
+        try:
+            data, fds = mold.receive_fds(self._status, mold.STATUS.size, flags)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data, fds = b"", []
+        if len(data) < mold.STATUS.size:  # the mold died; the worker may live
+            self.ended = True
+            self._kill_quietly(signal.SIGKILL)
+            return
+        kind, number = mold.STATUS.unpack(data)
+        if kind == mold.BORN:
+            self._pid = number
+            self._pidfd = fds[0] if fds else -1
+        else:
+            self.exitcode = number
+            self.ended = True
+
+    def collect(self) -> bool:
+        if not self.ended:
+            self._read(socket.MSG_DONTWAIT)
+        return self.ended
+
+    def await_end(self) -> None:
+        while not self.ended:
+            self._read(0)
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        if self.pid is not None and not self.ended:
+            self._kill_quietly(signum)
+
+    def _kill_quietly(self, signum: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, signum)
+            elif self._pid is not None:
+                os.kill(self._pid, signum)
+
+    def close(self) -> None:
+        self._status.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+# Start methods.
+
+
+def _interpreter_options() -> list[str]:
+    """The options this interpreter was started with, for a child of the same kind."""
+    flags = sys.flags
+    if not (sys.warnoptions or sys._xoptions or any(flags[:9]) or flags.dev_mode):
+        return []  # the usual case, without the import below
+    from multiprocessing import util
+
+    return list(util._args_from_interpreter_flags())  # type: ignore[attr-defined]
+
+
+def _exec_child(program: str, fds: list[int]) -> int:
+    """Start ``python`` on ``bootstrap.main`` with *program* and *fds*, which it inherits; its pid."""
+    executable = os.fsdecode(mp_spawn.get_executable())
+    path = os.pathsep.join(sys.path)
+    code = f"import sys; sys.path[:] = sys.argv.pop().split({os.pathsep!r}); from {_PACKAGE}.bootstrap import main; main()"
+    arguments = [executable, *_interpreter_options(), "-c", code, program, *map(str, fds), path]
+    with hold_interrupts():
+        return os.posix_spawn(
+            executable,
+            arguments,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds],  # onto itself: inherited in spite of O_CLOEXEC
+        )
+
+
+def _start_spawn(ends: Ends, extra: list[int]) -> Child:
+    return DirectChild(_exec_child("worker", [*ends, *extra]))
+
+
+def _start_fork(ends: Ends, extra: list[int]) -> Child:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()  # else both processes would write what the buffer holds
+    with hold_interrupts(), _expected_fork():
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:  # in the child
+                bootstrap.forget_parent()
+                code = bootstrap.run_child(ends, extra)
+            finally:
+                bootstrap.leave(code)
+    return DirectChild(pid)
+
+
+@contextlib.contextmanager
+def _expected_fork() -> Iterator[None]:
+    """Python 3.12 warns of forks beside threads; whoever chose ``fork`` chose that, and the pool's own thread is one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*use of fork")
+        yield
+
+
+class _MoldClient:
+    """The parent's end of a mold, shared by the pools of this process."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._control: socket.socket | None = None
+
+    def start(self, ends: Ends, extra: list[int]) -> Child:
+        """Have the mold fork a worker; a mold that has died is replaced."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            with self._lock:
+                if self._control is None:
+                    self._launch()
+                try:
+                    self._request([theirs.fileno(), *ends, *extra])
+                except OSError:
+                    self.stop()
+                    self._launch()
+                    self._request([theirs.fileno(), *ends, *extra])
+        return MoldChild(ours)
+
+    def _launch(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._pid = _exec_child("mold", [theirs.fileno()])
+        self._control = ours
+
+    def _request(self, fds: list[int]) -> None:
+        assert self._control is not None
+        if len(fds) > mold.MAX_FDS:
+            raise ValueError(f"initargs hold {len(fds) - 5} descriptors; the most is {mold.MAX_FDS - 5}")
+        mold.send_fds(self._control, b"F", fds)
+
+    def stop(self) -> None:
+        """Close the control socket and wait for the mold, which leaves at once."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+
+    def disown(self) -> None:
+        """In a forked child: this mold is the parent's."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+
+_molds: list[_MoldClient] = []
+_molds_lock = threading.Lock()
+
+
+def acquire_mold() -> None:
+    """A pool begins to use the mold."""
+    with _molds_lock:
+        if not _molds:
+            client = _MoldClient()
+            hold(client)
+            _molds.append(client)
+        _molds[0].users += 1
+
+
+def release_mold() -> None:
+    """A pool has ended; with the last one goes the mold."""
+    with _molds_lock:
+        if not _molds:
+            return  # in a forked child: it was the parent's
+        _molds[0].users -= 1
+        if _molds[0].users <= 0:
+            _molds.pop().stop()
+
+
+def _start_in_mold(ends: Ends, extra: list[int]) -> Child:
+    return _molds[0].start(ends, extra)
+
+
+START_METHODS: dict[str, Callable[[Ends, list[int]], Child]] = {
+    "forkserver": _start_in_mold,
+    "spawn": _start_spawn,
+    "fork": _start_fork,
+}
+
+
+def await_any(children: list[Child], seconds: float) -> None:
+    """Wait until one of *children* changes state, at most *seconds*."""
+    poll = select.poll()
+    for child in children:
+        if child.fileno() >= 0:
+            poll.register(child.fileno(), select.POLLIN)
+    poll.poll(max(0, int(seconds * 1000)))

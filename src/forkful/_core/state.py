@@ -1,0 +1,868 @@
+"""What the pool decides: a state machine without I/O, clock or thread.
+
+``handle(events, now)`` takes what has happened since the last call and returns what to do about it; the master executes
+that and reports back in further events.  ``now`` and all times are nanoseconds of one monotonic clock.
+
+Two tables below, `WORKER` and `TASK`, hold every state and every move; nothing changes a state except through them.
+``python -m forkful._core.state`` prints them as diagrams for the documentation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import ForkfulError, InitializerError, TaskCancelled, TaskTimeout, WorkerDied, describe_exit
+from .messages import CALL, ERROR
+from .schedule import STUCK_NS, Pace
+
+# The tables: (state, what happens) -> state.
+
+STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED, GONE = (
+    "starting",  # its process has been asked for
+    "idle",  # has nothing to do
+    "busy",  # has tasks
+    "recalled",  # tasks were taken back from it; sent nothing until it confirms
+    "stopping",  # has been told to leave when done
+    "killed",  # has been sent a signal
+    "gone",  # its process has ended
+)
+
+WORKER: dict[tuple[str, str], str] = {
+    (STARTING, "ready"): IDLE,
+    (STARTING, "refused"): STOPPING,
+    (IDLE, "send"): BUSY,
+    (BUSY, "send"): BUSY,
+    (BUSY, "finish last"): IDLE,
+    (BUSY, "recall"): RECALLED,
+    (RECALLED, "dropped"): IDLE,
+    (IDLE, "stop"): STOPPING,
+    **{(state, "kill"): KILLED for state in (STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED)},
+    **{(state, "exit"): GONE for state in (STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED)},
+}
+
+QUEUED, SENT, ENDED = (
+    "queued",  # in the backlog
+    "sent",  # at a worker, in front of which only a permit stands
+    "ended",  # its sink has heard of every element
+)
+
+TASK: dict[tuple[str, str], str] = {
+    (QUEUED, "send"): SENT,
+    (SENT, "recall"): QUEUED,  # not started, and now it cannot be
+    (SENT, "orphan"): QUEUED,  # not started, its worker died
+    (SENT, "retry"): QUEUED,
+    (SENT, "finish"): ENDED,
+    (SENT, "fail"): ENDED,
+    (QUEUED, "fail"): ENDED,
+    (QUEUED, "cancel"): ENDED,
+}
+
+_SENT = TASK[QUEUED, "send"]
+_FINISHED = TASK[SENT, "finish"]
+
+_START_FAILURES = 3  # in a row, by exit code or crash: the initializer's error to everyone
+_START_KILLS = 40  # in a row, by a signal from outside: somebody shoots faster than we can start
+
+
+# SIGHUP, SIGINT, SIGKILL, SIGTERM: sent by somebody, not the worker's own doing.
+_OUTSIDE_SIGNALS = (-1, -2, -9, -15)
+
+LEAVE_IT, KILL_IT = 1, 2
+
+
+class Sink(Protocol):
+    """Where the results of tasks go; called by whichever thread runs a turn, never under the master's lock."""
+
+    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
+        """Elements *index* … *index + count - 1* have this record (`messages.VALUE` …)."""
+
+    def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
+        """Elements *index* … *index + count - 1* end with *error*."""
+
+
+class Task:
+    """One call, or a run of consecutive elements of one map.
+
+    ``payload`` is pickled and shared by what a task is split into; ``first`` and ``count`` say which of its elements
+    are this task's, ``base`` is the payload's first element in the sink's numbering.
+    """
+
+    __slots__ = (
+        "attempts", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "retries", "seat",
+        "sink", "state", "style", "timeout",
+    )  # fmt: skip  # one line a letter would be twelve lines of names
+
+    def __init__(
+        self,
+        sink: Sink,
+        function: int,
+        name: str,
+        style: int,
+        payload: bytes,
+        *,
+        base: int = 0,
+        first: int = 0,
+        count: int = 1,
+        guarded: bool = True,
+        timeout: int | None = None,
+        retries: int = 0,
+        attempts: int = 0,
+    ) -> None:
+        self.sink = sink
+        self.function = function
+        self.name = name
+        self.style = style
+        self.payload = payload
+        self.base = base
+        self.first = first
+        self.count = count
+        self.guarded = guarded
+        self.timeout = timeout
+        self.retries = retries
+        self.attempts = attempts  # that have failed so far
+        self.done = 0  # elements whose result has arrived
+        self.cancelled = 0  # or LEAVE_IT, KILL_IT: what to do about it where it has started
+        self.state = QUEUED
+        self.seat: Seat | None = None  # the worker it was sent to
+
+    def part(self, first: int, count: int, attempts: int = 0) -> Task:
+        """A new queued task for *count* of its elements, from *first* of the payload on."""
+        return Task(
+            self.sink, self.function, self.name, self.style, self.payload,
+            base=self.base, first=first, count=count, guarded=self.guarded,
+            timeout=self.timeout, retries=self.retries, attempts=attempts,
+        )  # fmt: skip  # the constructor's own grouping
+
+    def index(self) -> int:
+        """The sink's number of the first element whose result has not arrived."""
+        return self.base + self.first + self.done
+
+    def describe(self, index: int) -> str:
+        """One element in words, for messages."""
+        return f"task {self.name}" if self.style == CALL else f"task {self.name}[{index}]"
+
+    def units(self) -> int:
+        """How many permits its remaining elements need."""
+        return self.count - self.done if self.guarded else 1
+
+
+class Seat:
+    """A worker in the state machine's books."""
+
+    __slots__ = (
+        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "look_at", "pid", "recalls",
+        "sent", "since", "state",
+    )  # fmt: skip  # one line a letter would be fourteen lines of names
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.pid: int | None = None
+        self.state = STARTING
+        self.sent: deque[Task] = deque()  # in the order it runs them
+        self.load = 0  # elements in `sent` without a result
+        self.finished = 0  # elements it has given results for, ever: what STARTED in its journal compares with
+        self.assigned = 0  # tasks it was given, for maxtasksperchild
+        self.functions: set[int] = set()  # it has been sent
+        self.look_at: int | None = None  # when to look into its journal
+        self.changed = 0  # when its first task last changed, as far as we know
+        self.since: int | None = None  # when the running element started, if we have looked
+        self.recalls = False  # a recall was tried since its last batch
+        self.doom: int | None = None  # the element it is to be killed for, once nothing else can start there
+        self.cause: tuple[int, bool] | None = None  # the element it was killed for, and whether for its timeout
+
+    def move(self, what: str) -> None:
+        """Change state as the table says; anything else is a bug here."""
+        self.state = WORKER[self.state, what]
+
+    def waiting(self) -> bool:
+        """Whether it holds elements that could not have started yet, and could be taken back."""
+        head = self.sent[0]
+        return len(self.sent) > 1 or (head.guarded and head.count - head.done > 1)
+
+    def forget_look(self, now: int) -> None:
+        """What runs there has changed at *now*; what a look into the journal told is past."""
+        self.changed = now
+        self.since = None
+
+
+# Events.
+
+
+class Submitted(NamedTuple):
+    """Tasks to run, in this order."""
+
+    tasks: list[Task]
+
+
+class Ready(NamedTuple):
+    """A worker's initializer has run."""
+
+    seat: int
+    pid: int | None
+
+
+class Refused(NamedTuple):
+    """A worker's initializer failed."""
+
+    seat: int
+    error: BaseException
+
+
+class Finished(NamedTuple):
+    """Records of results, in the order the elements were sent; *ns* of work for *elements* since the last report."""
+
+    seat: int
+    records: list[tuple[int, int, Any]]
+    elements: int
+    ns: int
+
+
+class Dropped(NamedTuple):
+    """A worker has confirmed a recall."""
+
+    seat: int
+
+
+class Seen(NamedTuple):
+    """A look into a worker's journal: *started* elements, the newest at *since*; after records it held (`Finished`)."""
+
+    seat: int
+    started: int
+    since: int
+
+
+class Taken(NamedTuple):
+    """*units* permits were taken back from a worker."""
+
+    seat: int
+    units: int
+
+
+class Exited(NamedTuple):
+    """A worker's process has ended, having started *started* elements; all it had committed was reported before."""
+
+    seat: int
+    exitcode: int | None
+    started: int
+    pid: int | None
+
+
+class Cancel(NamedTuple):
+    """Give up on tasks that have not started; with *kill*, on running ones too."""
+
+    tasks: list[Task]
+    kill: bool
+
+
+class Resize(NamedTuple):
+    """Start workers now, up to *count*."""
+
+    count: int
+
+
+class Close(NamedTuple):
+    """No more tasks will come; workers leave when all are done."""
+
+
+class Terminate(NamedTuple):
+    """Give up on everything and end the workers at once."""
+
+    error: BaseException
+
+
+class Tick(NamedTuple):
+    """Nothing but that time has passed."""
+
+
+Event = (
+    Submitted | Ready | Refused | Finished | Dropped | Seen | Taken | Exited | Cancel | Resize | Close | Terminate | Tick
+)
+
+
+# Instructions.
+
+
+class Start(NamedTuple):
+    """Start a worker process for this seat."""
+
+    seat: int
+
+
+class Send(NamedTuple):
+    """Send these tasks, after the functions among them that the worker does not know."""
+
+    seat: int
+    tasks: list[Task]
+    functions: list[int]
+    units: int
+
+
+class Look(NamedTuple):
+    """Read the worker's journal: report complete records (`Finished`), then `Seen`."""
+
+    seat: int
+
+
+class Recall(NamedTuple):
+    """Take back up to *most* permits; report `Taken`.  When any were there, send the worker RECALL."""
+
+    seat: int
+    most: int
+
+
+class Stop(NamedTuple):
+    """Tell the worker to leave when it has done what it was sent."""
+
+    seat: int
+
+
+class Kill(NamedTuple):
+    """Send the worker SIGTERM (*gently*) or SIGKILL."""
+
+    seat: int
+    gently: bool
+
+
+class Deliver(NamedTuple):
+    """Hand records to sinks: (task, index, elements, kind, blob, pid)."""
+
+    items: list[tuple[Task, int, int, int, Any, int | None]]
+
+
+class Fail(NamedTuple):
+    """Hand errors to sinks: (task, index, elements, error)."""
+
+    items: list[tuple[Task, int, int, BaseException]]
+
+
+Instruction = Start | Send | Look | Recall | Stop | Kill | Deliver | Fail
+
+
+class Limits(NamedTuple):
+    """What bounds a pool."""
+
+    processes: int
+    tasks_per_child: int | None = None
+    grace: int = 500_000_000  # between SIGTERM and SIGKILL
+
+
+class State:
+    """The books of one pool."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.backlog: deque[Task] = deque()
+        self.seats: dict[int, Seat] = {}
+        self.pace = Pace()
+        self.closed = False
+        self.stats = {"tasks": 0, "failed": 0, "retried": 0, "requeued": 0, "workers started": 0, "workers died": 0}
+        self._terminated: BaseException | None = None
+        self._kill_at: int | None = None
+        self._next_key = 0
+        self._wanted = 0  # workers asked for without a task: Resize
+        self._refused = False  # the last worker to report had a failing initializer
+        self._start_failures = 0
+        self._start_kills = 0
+        self._out: list[Instruction] = []
+        self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
+        self._failures: list[tuple[Task, int, int, BaseException]] = []
+        self._now = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Submitted: self._on_submitted,
+            Ready: self._on_ready,
+            Refused: self._on_refused,
+            Finished: self._on_finished,
+            Dropped: self._on_dropped,
+            Seen: self._on_seen,
+            Taken: self._on_taken,
+            Exited: self._on_exited,
+            Cancel: self._on_cancel,
+            Resize: self._on_resize,
+            Close: self._on_close,
+            Terminate: self._on_terminate,
+            Tick: self._on_tick,
+        }
+
+    # What others may ask, also from another thread than the one in `handle`: each takes its own copy of the seats.
+
+    def deadline(self) -> int | None:
+        """When `handle` wants to be called with a `Tick`, if nothing else happens."""
+        times = [seat.look_at for seat in list(self.seats.values()) if seat.look_at is not None]
+        if self._kill_at is not None:
+            times.append(self._kill_at)
+        return min(times, default=None)
+
+    def room(self, function: int) -> int:
+        """How many more elements of *function* the workers could take now, those that could be started included."""
+        window = self.pace.window(function)
+        room = -len(self.backlog)
+        for seat in list(self.seats.values()):
+            if seat.state == STARTING:
+                room += 1
+            elif self._is_open(seat):
+                room += max(0, window - seat.load)
+        return max(0, room + self.limits.processes - self._alive())
+
+    def busy(self) -> bool:
+        """Whether anything is under way that will report."""
+        return bool(self.backlog) or any(seat.state != IDLE for seat in list(self.seats.values()))
+
+    # The one entry.
+
+    def handle(self, events: Iterable[Event], now: int) -> list[Instruction]:
+        """Digest *events* in order and say what to do."""
+        self._now = now
+        for event in events:
+            self._handlers[type(event)](event)
+        self._dispatch()
+        self._look_ahead()
+        out, self._out = self._out, []
+        if self._deliveries:
+            out.append(Deliver(self._deliveries))
+            self._deliveries = []
+        if self._failures:
+            out.append(Fail(self._failures))
+            self._failures = []
+        return out
+
+    # Tasks.
+
+    def _on_submitted(self, event: Submitted) -> None:
+        self.stats["tasks"] += sum([task.count for task in event.tasks])
+        if self._terminated is not None:
+            for task in event.tasks:
+                self._fail_rest(task, "fail", self._terminated)
+            return
+        self.backlog.extend(event.tasks)
+
+    def _on_finished(self, event: Finished) -> None:
+        seat = self.seats[event.seat]
+        sent = seat.sent
+        deliveries = self._deliveries
+        pid = seat.pid
+        task: Task | None = None
+        for count, kind, blob in event.records:
+            if not sent:
+                break  # terminated: the tasks were failed already
+            task = sent[0]
+            seat.finished += count
+            seat.load -= count
+            if kind == ERROR and task.attempts < task.retries:
+                self._retry_next(task)
+                if task.state == QUEUED:  # it was the only element and travels on as it is
+                    sent.popleft()
+                    continue
+            else:
+                deliveries.append((task, task.base + task.first + task.done, count, kind, blob, pid))
+                task.done += count
+            if task.done >= task.count:
+                sent.popleft()
+                task.state = _FINISHED
+                task.seat = None
+        if task is not None:
+            self.pace.learn(task.function, event.elements, event.ns)
+        if not sent and seat.state == BUSY:
+            seat.move("finish last")
+        seat.forget_look(self._now)
+
+    def _retry_next(self, task: Task) -> None:
+        """Queue the element that *task* is at once more, in front of all others."""
+        self.stats["retried"] += 1
+        if task.count == 1:
+            task.attempts += 1
+            self._requeue(task, "retry")
+        else:
+            self.backlog.appendleft(task.part(task.first + task.done, 1, task.attempts + 1))
+            task.done += 1
+
+    def _fail_next(self, task: Task, error: BaseException, *, final: bool = False) -> None:
+        """The element that *task* is at, which was running, ends with *error*, or is tried again unless *final*."""
+        if task.attempts < task.retries and not final:
+            self._retry_next(task)
+            return
+        self.stats["failed"] += 1
+        self._failures.append((task, task.index(), 1, error))
+        task.done += 1
+
+    def _fail_rest(self, task: Task, what: str, error: BaseException) -> None:
+        """End *task*: its remaining elements get *error*."""
+        left = task.count - task.done
+        self.stats["failed"] += left
+        if left:
+            self._failures.append((task, task.index(), left, error))
+        task.state = TASK[task.state, what]
+        task.seat = None
+        task.done = task.count
+
+    def _requeue(self, task: Task, what: str) -> None:
+        """What remains of *task* goes back to the front of the queue; it is the same object, so that a handle holds."""
+        task.first += task.done
+        task.count -= task.done
+        task.done = 0
+        task.state = TASK[task.state, what]
+        task.seat = None
+        if task.cancelled:
+            self._fail_rest(task, "cancel", self._cancelled_error(task))
+        else:
+            self.backlog.appendleft(task)
+
+    # Workers.
+
+    def _on_ready(self, event: Ready) -> None:
+        seat = self.seats[event.seat]
+        seat.pid = event.pid
+        self._start_failures = self._start_kills = 0
+        self._refused = False
+        if seat.state == STARTING:
+            seat.move("ready")
+
+    def _on_refused(self, event: Refused) -> None:
+        seat = self.seats[event.seat]
+        if seat.state == STARTING:
+            seat.move("refused")
+        self._refused = True
+        self._fail_backlog(event.error)
+
+    def _fail_backlog(self, error: BaseException) -> None:
+        backlog, self.backlog = self.backlog, deque()
+        for task in backlog:
+            if task.state == QUEUED:
+                self._fail_rest(task, "fail", error)
+
+    def _on_dropped(self, event: Dropped) -> None:
+        seat = self.seats[event.seat]
+        if seat.state == RECALLED:
+            seat.move("dropped")
+            seat.doom = None
+
+    def _on_exited(self, event: Exited) -> None:
+        seat = self.seats.pop(event.seat)
+        was = seat.state
+        seat.move("exit")
+        if was not in (STOPPING, KILLED):
+            self.stats["workers died"] += 1
+        if was == STARTING and self._terminated is None:
+            self._count_failed_start(event)
+        if seat.sent:
+            self._settle_tasks_of_dead(seat, event)
+
+    def _settle_tasks_of_dead(self, seat: Seat, event: Exited) -> None:
+        """One element was running and fails or is retried; what had not started goes back to the queue.
+
+        Elements of an unguarded block that had run, but were not committed, are run again: see ``worker.py``.
+        """
+        head = seat.sent[0]
+        lost = event.started - seat.finished
+        again: Task | None = None
+        if lost > 0:
+            if lost > 1:
+                again = head.part(head.first + head.done, lost - 1)
+                head.done += lost - 1
+            error, final = self._error_of_dead(seat, head, event)
+            before = len(self.backlog)
+            self._fail_next(head, error, final=final)
+            if head.state == QUEUED or head.done >= head.count:
+                seat.sent.popleft()
+                if head.state == SENT:
+                    head.state = TASK[SENT, "fail"]
+                    head.seat = None
+            retried = self.backlog.popleft() if len(self.backlog) > before else None
+        else:
+            retried = None
+        while seat.sent:
+            self.stats["requeued"] += 1
+            self._requeue(seat.sent.pop(), "orphan")
+        for task in (retried, again):
+            if task is not None:
+                self.backlog.appendleft(task)
+
+    def _error_of_dead(self, seat: Seat, head: Task, event: Exited) -> tuple[BaseException, bool]:
+        """The error of the running element, and whether it is beyond retrying."""
+        index = head.index()
+        name = head.describe(index)
+        if seat.cause is not None and seat.cause[0] == event.started:
+            if head.cancelled:
+                return self._cancelled_error(head), True
+            seconds = (head.timeout or 0) / 1e9
+            return (
+                TaskTimeout(
+                    f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed; "
+                    f"give it more time or make it shorter",
+                    task=name, pid=event.pid, seconds=seconds,
+                ),
+                False,
+            )  # fmt: skip  # facts on one line
+        return WorkerDied.during(name, event.pid, event.exitcode), False
+
+    @staticmethod
+    def _cancelled_error(task: Task) -> TaskCancelled:
+        name = task.describe(task.index())
+        return TaskCancelled(f"{name} was cancelled by cancel()", task=name, pid=task.seat.pid if task.seat else None)
+
+    def _count_failed_start(self, event: Exited) -> None:
+        killed = event.exitcode is None or event.exitcode in _OUTSIDE_SIGNALS
+        self._start_kills += killed
+        self._start_failures += not killed
+        if self._start_failures >= _START_FAILURES or self._start_kills >= _START_KILLS:
+            self._start_failures = self._start_kills = 0
+            self._fail_backlog(
+                InitializerError(
+                    f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "
+                    f"it was ready; run the initializer and the imports of the task's module by hand to see why"
+                )
+            )
+
+    def _on_resize(self, event: Resize) -> None:
+        self._wanted = max(self._wanted, event.count)
+
+    def _on_close(self, event: Close) -> None:
+        self.closed = True
+
+    def _on_terminate(self, event: Terminate) -> None:
+        if self._terminated is not None:
+            return
+        self._terminated = event.error
+        self.closed = True
+        self._fail_backlog(event.error)
+        for seat in self.seats.values():
+            for task in seat.sent:
+                self._fail_rest(task, "fail", event.error)
+            seat.sent.clear()
+            seat.load = 0
+            seat.look_at = None
+            self._kill(seat, gently=True)
+        self._kill_at = self._now + self.limits.grace
+
+    def _kill(self, seat: Seat, *, gently: bool) -> None:
+        seat.move("kill")
+        self._out.append(Kill(seat.key, gently))
+
+    def _on_tick(self, event: Tick) -> None:
+        if self._kill_at is not None and self._now >= self._kill_at:
+            self._kill_at = None
+            for seat in self.seats.values():
+                self._kill(seat, gently=False)
+
+    # Looking, recalling, cancelling.
+
+    def _on_seen(self, event: Seen) -> None:
+        seat = self.seats[event.seat]
+        if seat.state not in (BUSY, RECALLED) or not seat.sent:
+            return
+        if event.started <= seat.finished:  # between two elements
+            seat.doom = None
+            seat.forget_look(self._now)
+            return
+        seat.since = event.since
+        head = seat.sent[0]
+        overdue = head.timeout is not None and self._now >= event.since + head.timeout
+        if not overdue and head.cancelled < KILL_IT:
+            seat.doom = None
+            if seat.waiting() and self._now >= event.since + STUCK_NS and self._free_hands():
+                self._recall(seat)
+        elif seat.state == RECALLED or seat.doom == event.started or (seat.doom is not None and not head.guarded):
+            seat.cause = event.started, overdue
+            self._kill(seat, gently=False)
+        else:
+            seat.doom = event.started  # first make sure that nothing else can start there, then look again
+            self._recall(seat)
+
+    def _recall(self, seat: Seat) -> None:
+        seat.recalls = True
+        self._out.append(Recall(seat.key, sum(task.units() for task in seat.sent)))
+
+    def _on_taken(self, event: Taken) -> None:
+        seat = self.seats[event.seat]
+        left = event.units
+        while left:
+            task = seat.sent[-1]
+            units = task.units()
+            if units <= left:
+                left -= units
+                seat.load -= task.count - task.done
+                seat.sent.pop()
+            else:  # the first elements of a guarded task keep their permits
+                task.count -= left
+                seat.load -= left
+                cancelled = task.cancelled
+                task = task.part(task.first + task.count, left, task.attempts)
+                task.state, task.cancelled = SENT, cancelled
+                left = 0
+            self.stats["requeued"] += 1
+            self._requeue(task, "recall")
+        if event.units:
+            seat.move("recall")
+        for task in seat.sent:
+            if task.cancelled == LEAVE_IT:
+                task.cancelled = 0  # it has started, and goes on
+        if seat.doom is not None or any(task.cancelled for task in seat.sent):
+            self._out.append(Look(seat.key))
+
+    def _on_cancel(self, event: Cancel) -> None:
+        level = KILL_IT if event.kill else LEAVE_IT
+        seats = []
+        for task in event.tasks:
+            if task.state == ENDED:
+                continue
+            task.cancelled = max(task.cancelled, level)
+            if task.state == QUEUED:
+                self._fail_rest(task, "cancel", self._cancelled_error(task))  # its place in the backlog is skipped
+            elif task.seat is not None and task.seat not in seats:
+                seats.append(task.seat)
+        for seat in seats:
+            if seat.state == BUSY:
+                self._recall(seat)
+            elif seat.state == RECALLED and event.kill:
+                self._out.append(Look(seat.key))
+            elif not event.kill:
+                for task in seat.sent:
+                    task.cancelled = 0
+
+    def _free_hands(self) -> bool:
+        """Whether a worker is idle, or could be started, for work that waits elsewhere."""
+        if self.backlog:
+            return False
+        return self._alive() < self.limits.processes or any(self._is_open(s) and not s.sent for s in self.seats.values())
+
+    def _look_ahead(self) -> None:
+        """Set for each worker when its journal must be looked into."""
+        free: bool | None = None
+        for seat in self.seats.values():
+            if seat.state not in (BUSY, RECALLED) or not seat.sent:
+                seat.look_at = None
+                continue
+            since = seat.since if seat.since is not None else seat.changed
+            times = []
+            timeout = seat.sent[0].timeout
+            if timeout is not None:
+                times.append(since + timeout)
+            if seat.state == BUSY and not seat.recalls and seat.waiting():
+                if free is None:
+                    free = self._free_hands()
+                if free:
+                    times.append(since + STUCK_NS)
+            seat.look_at = min(times) if times else None
+            if seat.look_at is not None and seat.look_at <= self._now and seat.doom is None:
+                self._out.append(Look(seat.key))
+
+    # Handing out.
+
+    def _alive(self) -> int:
+        return sum(1 for seat in list(self.seats.values()) if seat.state != STOPPING)
+
+    def _is_open(self, seat: Seat) -> bool:
+        """Whether *seat* may be sent tasks at all."""
+        limit = self.limits.tasks_per_child
+        return (seat.state == IDLE or seat.state == BUSY) and seat.doom is None and (limit is None or seat.assigned < limit)
+
+    def _dispatch(self) -> None:
+        if self._terminated is not None:
+            return
+        backlog = self.backlog
+        batches: dict[int, tuple[Seat, list[Task]]] = {}
+        while backlog:
+            if backlog[0].state != QUEUED:
+                backlog.popleft()
+                continue
+            window = self.pace.window(backlog[0].function)
+            seats = [seat for seat in self.seats.values() if seat.load < window and self._is_open(seat)]
+            if not seats:
+                break
+            seats.sort(key=_load_of)
+            share = max(1, len(backlog) // len(seats))
+            for seat in seats:
+                if not backlog:
+                    break
+                batch = batches.setdefault(seat.key, (seat, []))[1]
+                self._fill(seat, batch, window, share)
+        for seat, tasks in batches.values():
+            self._send(seat, tasks)
+        self._retire()
+        self._start_workers()
+
+    def _fill(self, seat: Seat, batch: list[Task], window: int, share: int) -> None:
+        """Move tasks from the backlog to *batch* until *seat* holds *window* elements, at most *share* tasks."""
+        backlog = self.backlog
+        limit = self.limits.tasks_per_child
+        if limit is not None:
+            share = min(share, limit - seat.assigned)
+        load = seat.load
+        taken = 0
+        while backlog and taken < share and load < window:
+            task = backlog.popleft()
+            if task.state != QUEUED:
+                continue
+            task.state = _SENT
+            task.seat = seat
+            load += task.count
+            taken += 1
+            batch.append(task)
+        seat.assigned += taken
+        seat.load = load
+
+    def _send(self, seat: Seat, tasks: list[Task]) -> None:
+        if not tasks:
+            return
+        if seat.state == IDLE:
+            seat.forget_look(self._now)
+        seat.move("send")
+        seat.recalls = False
+        seat.sent.extend(tasks)
+        needed = {task.function for task in tasks}
+        new = needed - seat.functions
+        seat.functions |= new
+        units = sum([task.count if task.guarded else 1 for task in tasks])
+        self._out.append(Send(seat.key, tasks, sorted(new), units))
+
+    def _retire(self) -> None:
+        """Stop idle workers that have done their share of tasks, or all when no more work will come."""
+        limit = self.limits.tasks_per_child
+        for seat in self.seats.values():
+            if seat.state == IDLE and (
+                (self.closed and not self.backlog) or (limit is not None and seat.assigned >= limit)
+            ):
+                seat.move("stop")
+                self._out.append(Stop(seat.key))
+
+    def _start_workers(self) -> None:
+        alive = self._alive()
+        starting = sum(1 for seat in self.seats.values() if seat.state == STARTING)
+        wanted = max(len(self.backlog) - starting, self._wanted - alive)
+        self._wanted = 0
+        if wanted <= 0 and not starting and alive < self.limits.processes and self._overfull():
+            wanted = 1
+        if self._refused:
+            wanted = min(wanted, 1 - starting)  # the initializer failed: try with one before the rest follow
+        for _ in range(min(wanted, self.limits.processes - alive)):
+            seat = Seat(self._next_key)
+            self._next_key += 1
+            self.seats[seat.key] = seat
+            self.stats["workers started"] += 1
+            self._out.append(Start(seat.key))
+
+    def _overfull(self) -> bool:
+        """Whether some worker holds more work than starting another one would take."""
+        return any(
+            seat.sent and seat.load > 1 and self.pace.cost(seat.sent[-1].function) * seat.load > STUCK_NS
+            for seat in self.seats.values()
+        )
+
+
+def _load_of(seat: Seat) -> int:
+    return seat.load
+
+
+def draw(table: dict[tuple[str, str], str]) -> str:
+    """*table* as a Mermaid state diagram."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for (state, what), after in table.items():
+        edges.setdefault((state, after), []).append(what)
+    lines = [f"    {state} --> {after}: {', '.join(whats)}" for (state, after), whats in edges.items()]
+    first = next(iter(table))[0]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {first}", *lines])
+
+
+if __name__ == "__main__":
+    print(draw(WORKER), draw(TASK), sep="\n\n")  # noqa: T201  # printing is this program's work

@@ -1,0 +1,166 @@
+"""Keeping a set of child processes: start, watch, signal, reap.  Serves the pool's master; knows nothing of tasks.
+
+A `Post` is one worker process and the master's ends of what it shares with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from multiprocessing import get_start_method, process, util
+from typing import Any
+
+from . import codec, spawn
+from .bootstrap import Ends
+from .channel import MasterEnd, Permits, frame
+from .journal import Journal, create_memory
+from .messages import SETUP, Setup
+
+_NAMES = {"fork": "ForkPoolWorker", "spawn": "SpawnPoolWorker", "forkserver": "ForkServerPoolWorker"}
+
+
+class Post:
+    """One worker process and the master's ends of its channel, journal, permits and lifeline."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.received = 0  # records taken over from it, through the channel or the journal
+        ours, theirs = socket.socketpair()
+        memory = create_memory()
+        self.channel = MasterEnd(ours)
+        self.journal = Journal(memory)
+        self.permits = Permits.create()
+        lifeline, self._lifeline = os.pipe()
+        self._open = True
+        self._theirs: list[Callable[[], None]] = [
+            theirs.close,
+            lambda: os.close(memory),
+            lambda: os.close(lifeline),
+        ]
+        self.ends = Ends(theirs.fileno(), memory, self.permits.worker_fd, lifeline)
+        self.child: spawn.Child | None = None
+        spawn.hold(self)
+
+    def close_theirs(self) -> None:
+        """Close the worker's ends, once it has them."""
+        for close in self._theirs:
+            close()
+        self._theirs.clear()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.close_theirs()
+        self.disown()
+
+    def disown(self) -> None:
+        """Close the master's ends; all that is done in a forked child, which may be this very worker."""
+        if not self._open:
+            return
+        self._open = False
+        self.channel.close()
+        self.journal.close()
+        if self.permits.worker_fd not in self._still_theirs():
+            self.permits.close()
+        os.close(self._lifeline)
+        if self.child is not None:
+            self.child.close()
+
+    def _still_theirs(self) -> tuple[int, ...]:
+        return tuple(self.ends) if self._theirs else ()
+
+
+class Supervisor:
+    """Starts worker processes of one kind.
+
+    Args:
+        start_method: ``fork``, ``forkserver`` or ``spawn``.
+        initializer: a function and its arguments, run in each worker first; or None.
+    """
+
+    def __init__(self, start_method: str, initializer: tuple[Any, tuple[Any, ...]] | None) -> None:
+        self.start_method = start_method
+        self._initializer = initializer
+        self._numbers = 0
+        self._holds_mold = start_method == "forkserver"
+        self._main = codec.main_reference()
+        if self._holds_mold:
+            spawn.acquire_mold()
+
+    def start(self) -> Post:
+        """Start one worker.
+
+        Raises:
+            OSError: the system gives no process, descriptor or memory.
+        """
+        spawn.check_not_importing_main()
+        self._numbers += 1
+        post = Post(self._numbers)
+        try:
+            extra: list[int] = []
+            initializer: Any = self._initializer
+            tracker: int | None = None
+            if self.start_method != "fork":
+                if initializer is not None:
+                    initializer, extra = spawn.pack_inheritance(initializer)
+                fd = spawn.tracker_fd()
+                if fd is not None:
+                    tracker = len(extra)
+                    extra = [*extra, fd]
+            setup = self._setup(post.number, initializer, tracker)
+            if self.start_method == "fork":
+                post.child = self._fork(post, setup)
+            else:
+                post.channel.send(frame(SETUP, 0, codec.encode(setup)))
+                post.child = spawn.START_METHODS[self.start_method](post.ends, extra)
+        except BaseException:
+            post.close()
+            raise
+        post.close_theirs()
+        return post
+
+    def _fork(self, post: Post, setup: Setup) -> spawn.Child:
+        # The initializer is inherited, not pickled: it crosses in this list, and the frame without it.
+        spawn.inherited_initializer[:] = [self._initializer] if self._initializer is not None else []
+        try:
+            post.channel.send(frame(SETUP, 0, codec.encode(setup._replace(initializer=None))))
+            return spawn.START_METHODS["fork"](post.ends, [])
+        finally:
+            spawn.inherited_initializer.clear()
+
+    def _setup(self, number: int, initializer: Any, tracker: int | None) -> Setup:
+        forked = self.start_method == "fork"
+        logger = util._logger  # type: ignore[attr-defined]  # there is no public way to ask without creating it
+        directory: str | None = None
+        with contextlib.suppress(OSError):
+            directory = os.getcwd()
+        this = process.current_process()
+        return Setup(
+            name=f"{_NAMES[self.start_method]}-{number}",
+            identity=(*this._identity, number),
+            parent_pid=os.getpid(),
+            authkey=bytes(this.authkey),
+            start_method=get_start_method(allow_none=True),
+            log_level=None if logger is None else logger.getEffectiveLevel(),
+            log_to_stderr=bool(util._log_to_stderr),  # type: ignore[attr-defined]
+            sys_path=None if forked else list(sys.path),
+            sys_argv=sys.argv,
+            directory=directory,
+            tracker=tracker,
+            main={} if forked else self._main,
+            initializer=initializer,
+        )
+
+    def kill(self, post: Post, *, gently: bool) -> None:
+        """Send the worker SIGTERM or SIGKILL."""
+        if post.child is not None:
+            post.child.kill(signal.SIGTERM if gently else signal.SIGKILL)
+
+    def close(self) -> None:
+        """No more workers will be started."""
+        if self._holds_mold:
+            self._holds_mold = False
+            spawn.release_mold()

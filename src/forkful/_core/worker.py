@@ -1,0 +1,317 @@
+"""The worker: takes frames, runs tasks in order, commits and sends results.  Everything here runs in the child.
+
+The loop keeps three promises the master builds on:
+
+1. A guarded element starts only after a permit was taken for it, an unguarded block after one permit for all of it.
+2. ``STARTED`` names an element before its function is called, and never one whose function was not called.
+3. A guarded element's result is committed to the journal before the next element starts.  In an unguarded block
+   elements are committed together, as soon as `_GROUP_NS` have passed since the last commit; no more work than that can
+   be lost with the worker (and is then run again).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import codec
+from .channel import Permits, WorkerEnd, frame
+from .journal import SINCE, STARTED, Journal, pack
+from .messages import (
+    BATCH,
+    CALL,
+    DROPPED,
+    ERROR,
+    FORGET,
+    FUNCTION,
+    GROUP,
+    MIXED,
+    READY,
+    RECALL,
+    REFUSED,
+    RESULTS,
+    RESULTS_HEAD,
+    STAR,
+    STOP,
+    VALUE,
+    Entry,
+)
+
+_GROUP_NS = 5_000
+_FLUSH_NS = 1_000_000  # results wait at most this long for company while more work is at hand
+
+_clock = time.monotonic_ns
+_loads = codec.loads
+_dumps = codec.dumps
+
+
+class _Failure:
+    """The encoded error of an element, among the results of a block."""
+
+    __slots__ = ("blob",)
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+
+
+def _encode_alone(result: Any) -> tuple[bool, bytes]:
+    """One element of a MIXED record."""
+    if type(result) is _Failure:
+        return False, result.blob
+    try:
+        return True, codec.encode(result)
+    except BaseException as error:  # noqa: BLE001  # user code (__reduce__) may raise anything
+        return False, codec.encode_error(codec.unpicklable_result(result, error), skip_frames=0)
+
+
+class Worker:
+    """One worker's state between frames."""
+
+    def __init__(self, channel: WorkerEnd, journal: Journal, permits: Permits) -> None:
+        self._channel = channel
+        self._journal = journal
+        self._permits = permits
+        self._functions: dict[int, Callable[..., Any] | bytes] = {}
+        self._started = 0
+        self._elements = 0  # committed since the last flush
+        self._work = 0  # nanoseconds of work since the last flush
+        self._flushed = _clock()
+        self._disowned = False
+
+    def disown(self) -> None:
+        """This is a copy of the worker that a task made with ``os.fork``: it must not speak for the worker."""
+        self._disowned = True
+        self._channel.close()
+
+    def prepare(self, initializer: Callable[[], None] | None) -> bool:
+        """Run the initializer and tell the master; whether the worker may go on."""
+        try:
+            if initializer is not None:
+                initializer()
+        except BaseException as error:  # noqa: BLE001  # SystemExit in an initializer is a failed initializer
+            self._channel.send(frame(REFUSED, 0, codec.encode_error(error)))
+            return False
+        self._channel.send(frame(READY))
+        return True
+
+    def serve(self) -> None:
+        """Run frames until STOP or the master's end."""
+        channel = self._channel
+        while True:
+            received = channel.receive_nowait()
+            if received is None:
+                self._flush()  # the master may be waiting for what the journal holds
+                received = channel.receive()
+                if received is None:
+                    return
+            kind, number, body = received
+            if kind == BATCH:
+                for entry in _loads(body):
+                    if not self._run(entry):
+                        self._await_recall()
+                        break
+            elif kind == FUNCTION:
+                self._functions[number] = bytes(body)
+            elif kind == FORGET:
+                del self._functions[number]
+            elif kind == RECALL:
+                self._answer_recall()
+            elif kind == STOP:
+                self._flush()
+                return
+
+    def _await_recall(self) -> None:
+        """A permit was missing: the master took it back.  What came before its RECALL frame is void."""
+        while True:
+            received = self._channel.receive()
+            if received is None:
+                return
+            kind, number, body = received
+            if kind == RECALL:
+                self._answer_recall()
+                return
+            if kind == FUNCTION:  # functions stay known: the master counts on it
+                self._functions[number] = bytes(body)
+            elif kind == FORGET:
+                del self._functions[number]
+
+    def _answer_recall(self) -> None:
+        self._flush()
+        self._channel.send(frame(DROPPED))
+
+    def _function(self, key: int) -> Callable[..., Any]:
+        function = self._functions[key]
+        if isinstance(function, bytes):
+            loaded: Callable[..., Any] = _loads(function)
+            self._functions[key] = function = loaded
+        return function
+
+    def _run(self, entry: Entry) -> bool:
+        """Run one task; False when a permit was missing."""
+        key, style, payload, first, count, guarded = entry
+        if style == CALL:
+            return self._run_call(key, payload)
+        if guarded:
+            return self._run_guarded(key, style, payload, first, count)
+        return self._run_block(key, style, payload, first, count)
+
+    def _run_call(self, key: int, payload: bytes) -> bool:
+        if not self._permits.take():
+            return False
+        words = self._journal.words
+        begun = _clock()
+        self._started += 1
+        words[SINCE] = begun
+        words[STARTED] = self._started
+        try:
+            args, kwds = _loads(payload)
+            value = self._function(key)(*args, **kwds)
+        except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the task's errors too
+            self._commit_error(error, begun)
+        else:
+            del args, kwds
+            self._commit_value(value, begun)
+        return True
+
+    def _run_guarded(self, key: int, style: int, payload: bytes, first: int, count: int) -> bool:
+        """Elements of a lazy map: each with its own permit, each committed alone."""
+        words = self._journal.words
+        take = self._permits.take
+        function: Callable[..., Any] | None = None
+        items: list[Any] = []
+        for position in range(first, first + count):
+            if not take():
+                return False
+            begun = _clock()
+            self._started += 1
+            words[SINCE] = begun
+            words[STARTED] = self._started
+            try:
+                if function is None:
+                    items = _loads(payload)
+                    function = self._function(key)
+                item, items[position] = items[position], None  # nothing keeps an argument after its element
+                value = function(*item) if style == STAR else function(item)
+            except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the task's errors too
+                item = None
+                self._commit_error(error, begun)
+            else:
+                item = None
+                self._commit_value(value, begun)
+                del value
+        return True
+
+    def _run_block(self, key: int, style: int, payload: bytes, first: int, count: int) -> bool:
+        """Elements of a map: one permit, committed in groups; the loop that must cost next to nothing."""
+        if not self._permits.take():
+            return False
+        words = self._journal.words
+        begun = _clock()
+        words[SINCE] = begun
+        started = self._started
+        words[STARTED] = started + 1
+        try:
+            function = self._function(key)
+            items = _loads(payload)
+            if first or count != len(items):
+                items = items[first : first + count]
+        except BaseException as error:  # noqa: BLE001  # neither function nor items can be read: every element's error
+            self._started += count
+            words[STARTED] = self._started
+            self._commit_group([_Failure(codec.encode_error(error))] * count, failed=True, begun=begun)
+            return True
+        results: list[Any] = []
+        failed = False
+        append = results.append
+        clock = _clock
+        due = begun + _GROUP_NS
+        for started, item in enumerate(items, started + 1):  # noqa: B020  # counts on from where the worker was
+            words[STARTED] = started
+            try:
+                append(function(*item) if style == STAR else function(item))
+            except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the task's errors too
+                failed = True
+                append(_Failure(codec.encode_error(error)))
+            now = clock()
+            if now > due:
+                self._started = started
+                self._commit_group(results, failed=failed, begun=begun)
+                results.clear()
+                failed = False
+                words[SINCE] = begun = clock()
+                due = begun + _GROUP_NS
+        self._started = started
+        if results:
+            self._commit_group(results, failed=failed, begun=begun)
+        return True
+
+    # Commits.
+
+    def _commit_value(self, value: Any, begun: int) -> None:
+        try:
+            blob = _dumps(value, codec.PROTOCOL)
+        except Exception:  # a pickler may raise anything; the second way decides
+            try:
+                blob = codec.encode(value)
+            except BaseException as error:  # noqa: BLE001  # user code (__reduce__) may raise anything
+                self._commit(1, ERROR, codec.encode_error(codec.unpicklable_result(value, error), skip_frames=0), begun)
+                return
+        self._commit(1, VALUE, blob, begun)
+
+    def _commit_error(self, error: BaseException, begun: int) -> None:
+        self._commit(1, ERROR, codec.encode_error(error), begun)
+
+    def _commit_group(self, results: list[Any], *, failed: bool, begun: int) -> None:
+        kind, blob = GROUP, b""
+        if not failed:
+            try:
+                blob = _dumps(results, codec.PROTOCOL)
+            except Exception:  # one of them cannot be pickled, or not by plain pickle: each on its own, below
+                failed = True
+        if failed:
+            kind, blob = MIXED, _dumps([_encode_alone(result) for result in results], codec.PROTOCOL)
+        self._commit(len(results), kind, blob, begun)
+
+    def _commit(self, count: int, kind: int, blob: bytes, begun: int) -> None:
+        if self._disowned:
+            os._exit(0)
+        now = _clock()
+        self._work += now - begun
+        journal = self._journal
+        if not journal.commit(count, kind, blob):
+            self._flush()
+            if not journal.commit(count, kind, blob):
+                self._elements += count
+                self._send_alone(count, kind, blob)
+                return
+        self._elements += count
+        if now - self._flushed > _FLUSH_NS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what the journal holds, then forget it: in this order, so that death in between loses nothing."""
+        journal = self._journal
+        if self._disowned or not journal.count:
+            return
+        body = (
+            RESULTS_HEAD.pack(journal.serial, self._work, self._elements),
+            journal.index[: journal.count].cast("B"),
+            journal.data[: journal.used],
+        )
+        self._channel.send(frame(RESULTS, journal.count, *body))
+        journal.reset(journal.count)
+        self._elements = self._work = 0
+        self._flushed = _clock()
+
+    def _send_alone(self, count: int, kind: int, blob: bytes) -> None:
+        """A result too large for the journal: it is complete when the master has all of it."""
+        journal = self._journal
+        head = RESULTS_HEAD.pack(journal.serial, self._work, self._elements)
+        entry = pack(count, kind, len(blob)).to_bytes(8, sys.byteorder)
+        self._channel.send(frame(RESULTS, 1, head, entry, blob))
+        journal.reset(1)
+        self._elements = self._work = 0
+        self._flushed = _clock()

@@ -1,0 +1,149 @@
+"""Functions named in text: ``module:function`` or ``path/to/file.py:function``.
+
+`find_function` looks the function up in this process, so that a wrong name is found before any other is started, and
+returns a `FunctionRef`: two short strings that any process can turn into the function again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .problems import UsageProblem
+
+__all__ = ["FunctionRef", "find_function", "make_directory_importable"]
+
+_FORMS = "write module:function or path/to/file.py:function"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRef:
+    """Where a function is: hashable, small, and picklable whatever the function is.
+
+    Attributes:
+        source: the absolute path of a Python file, or the dotted name of a module.
+        attribute: the name inside it; dots reach into classes and objects.
+    """
+
+    source: str
+    attribute: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `source` is a path."""
+        return os.path.isabs(self.source)
+
+    def load(self) -> Callable[..., Any]:
+        """The function; its module is imported at the first call in each process, and kept.
+
+        Raises whatever the import raises, and AttributeError.
+        """
+        return _load(self)
+
+
+@functools.cache
+def _load(ref: FunctionRef) -> Callable[..., Any]:
+    found: Any = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
+    for name in ref.attribute.split("."):
+        found = getattr(found, name)
+    function: Callable[..., Any] = found
+    return function
+
+
+def _import_file(path: str) -> ModuleType:
+    """The file as a module: one for each path, so that two functions of one file share its globals."""
+    # No other module can have this name: a user's json.py must not become everybody's json.
+    name = f"forkful_file_{os.path.basename(path).removesuffix('.py')}_{zlib.crc32(os.fsencode(path)):08x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    if (directory := os.path.dirname(path)) not in sys.path:
+        sys.path.append(directory)  # what stands beside it can be imported, but hides nothing
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look here while the module runs
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def make_directory_importable() -> None:
+    """Let modules of the working directory be imported, as ``python -m`` does."""
+    directory = os.getcwd()
+    if directory not in sys.path and "" not in sys.path:
+        sys.path.insert(0, directory)
+
+
+def find_function(spec: str) -> FunctionRef:
+    """The reference for *spec*, after a look that the function is there and can be called.
+
+    Modules are imported in this process; what they print while they are goes to standard error.  Raises `UsageProblem`.
+
+    >>> find_function("json:loads")
+    FunctionRef(source='json', attribute='loads')
+    """
+    source, colon, attribute = spec.rpartition(":")
+    if not colon or not source or not attribute:
+        raise UsageProblem(f"{spec!r} names no function; {_FORMS}")
+    if source.endswith(".py") or os.sep in source:
+        if not os.path.isfile(source):
+            raise UsageProblem(f"{source}: no such file; check the path before the ':' of {spec}")
+        source_kept = os.path.abspath(source)
+    else:
+        source_kept = source
+    if not all(part.isidentifier() for part in attribute.split(".")):
+        raise UsageProblem(f"{attribute!r} is not the name of a function; {_FORMS}")
+    ref = FunctionRef(source_kept, attribute)
+    _check(ref, source)
+    return ref
+
+
+def _check(ref: FunctionRef, source: str) -> None:
+    """Load *ref*, or say why it cannot be; *source* is how the user wrote its file or module."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            module = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
+    except KeyboardInterrupt:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and (ref.source == error.name or ref.source.startswith(f"{error.name}.")):
+            raise UsageProblem(f"no module named {error.name!r}; check the spelling, or {_FORMS}") from error
+        raise _broken_import(source, error) from error
+    except BaseException as error:  # SystemExit too: an import runs the user's code
+        raise _broken_import(source, error) from error
+    found: Any = module
+    for name in ref.attribute.split("."):
+        if not hasattr(found, name):
+            raise UsageProblem(f"{source} has no {name!r}; {_suggestion(name, found)}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise UsageProblem(f"{source}:{ref.attribute} is a {type(found).__name__}, not a function; name a function")
+    if inspect.iscoroutinefunction(found):
+        raise UsageProblem(f"{source}:{ref.attribute} is async; name a plain function that calls asyncio.run() on it")
+
+
+def _broken_import(source: str, error: BaseException) -> UsageProblem:
+    run = f"python {source}" if source.endswith(".py") else f"python -c 'import {source}'"
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    return UsageProblem(f"cannot import {source}: {text}; mend it (`{run}` shows where)")
+
+
+def _suggestion(name: str, found: Any) -> str:
+    names = [one for one in dir(found) if not one.startswith("_") and callable(getattr(found, one, None))]
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else "check the name after the ':'"

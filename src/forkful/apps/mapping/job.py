@@ -1,0 +1,161 @@
+"""The job: check everything, then feed the pool and write down what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forkful import Pool, cpu_count
+from forkful.apps.functions import FunctionRef, find_function, make_directory_importable
+from forkful.apps.problems import JobStopped, UsageProblem
+from forkful.errors import InitializerError
+
+from .calls import UNREADABLE, Call, Prepare
+from .inputs import Item, Source, count_lines, find_sources, read_items
+from .output import Output, check_output
+from .records import make_record
+from .summary import Summary
+
+__all__ = ["map_file"]
+
+Progress = Callable[[Summary], None]
+
+
+def map_file(
+    func: str | Callable[[Any], Any],
+    inputs: str | Sequence[str],
+    output: str | None = None,
+    *,
+    processes: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    init: str | Callable[[], object] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Call *func* on each input in worker processes; write one record a line (see `records`) as they come.
+
+    Args:
+        func: ``"module:function"``, ``"path/to/file.py:function"``, or a function; takes one argument.
+        inputs: files, patterns of files, ``"-"`` for standard input.  A line is an argument, a str without its newline;
+            in a file named ``*.jsonl``, the value that the line holds.
+        output: the file for the records; None or ``"-"`` is standard output.
+        processes: worker processes; by default as many as this process may use CPUs.
+        timeout: seconds that one attempt at one input may take; None for no limit.
+        retries: how often an input is tried again after an exception, a crash or a timeout.
+        init: a function that each worker calls once, without arguments, before its first input.
+        overwrite: empty an *output* that holds something; else that is refused.
+        progress: called with the summary so far: once at the start, then after each record.
+
+    An input that fails is a record, never an exception.  Ctrl-C ends the work; the summary says `interrupted`.  SIGTERM
+    is left to the caller: by default it ends this process at once, and the workers with it; lines are whole even then.
+
+    Raises:
+        UsageProblem: something asked for cannot be done; nothing was started, nothing was written.
+        JobStopped: it cannot go on (the disk is full, an input vanished, *init* fails); every line written is whole.
+
+    >>> map_file("examples/census.py:census", ["files.txt"], "census.jsonl").failed  # doctest: +SKIP
+    0
+    """
+    job = _plan(func, inputs, output, init, overwrite=overwrite)
+    limits = _Limits(_default_processes() if processes is None else processes, timeout, retries)
+    limits.check()
+    total = count_lines(job.sources) if progress is not None else None
+    with Output(job.output) as out:
+        summary = Summary(limits.processes, out.name, total)
+        try:
+            _run(job, limits, out, summary, progress or _ignore)
+        except KeyboardInterrupt:
+            summary.interrupted = True
+        except InitializerError as error:
+            raise _cannot_start(error) from error
+        except JobStopped as stop:
+            stop.done = summary.done
+            raise
+        finally:
+            summary.end()
+    return summary
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A checked request: what to call, on what, and where the records go."""
+
+    call: Call
+    init: FunctionRef | Callable[[], object] | None
+    sources: list[Source]
+    output: str | None  # None: standard output
+
+
+@dataclass(frozen=True)
+class _Limits:
+    processes: int
+    timeout: float | None
+    retries: int
+
+    def check(self) -> None:
+        if self.processes < 1:
+            raise UsageProblem(f"processes={self.processes} is too few; ask for 1 or more")
+        if self.timeout is not None and self.timeout <= 0:
+            raise UsageProblem(f"timeout={self.timeout} is no time to wait for; give more than 0 seconds, or None")
+        if self.retries < 0:
+            raise UsageProblem(f"retries={self.retries} is less than none; give 0 or more")
+
+
+def _default_processes() -> int:
+    try:
+        return cpu_count()
+    except ValueError as error:  # the environment says nonsense
+        raise UsageProblem(str(error)) from error
+
+
+def _plan(
+    func: str | Callable[[Any], Any],
+    inputs: str | Sequence[str],
+    output: str | None,
+    init: str | Callable[[], object] | None,
+    *,
+    overwrite: bool,
+) -> _Job:
+    """Check the request, the quick checks first; changes nothing outside this process."""
+    path = None if output in {None, "-"} else output
+    sources = find_sources([inputs] if isinstance(inputs, str) else inputs)
+    check_output(path, sources, overwrite=overwrite)
+    make_directory_importable()
+    call = Call(find_function(func) if isinstance(func, str) else func)
+    return _Job(call, find_function(init) if isinstance(init, str) else init, sources, path)
+
+
+def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Progress) -> None:
+    """Feed the pool, write what comes back.  When this is left, however, no worker is left."""
+    pending: dict[int, Item] = {}  # given to the pool and not yet back: as many as the pool reads ahead
+    prepare = Prepare(job.call, job.init, stdout_is_taken=job.output is None)
+    with Pool(limits.processes, initializer=prepare) as pool:
+        progress(summary)
+        for outcome in pool.outcomes(
+            job.call, _arguments(job.sources, pending), timeout=limits.timeout, retries=limits.retries
+        ):
+            item = pending.pop(outcome.index)
+            record = make_record(item, outcome)
+            out.write(record.line)
+            summary.add(item, record)
+            progress(summary)
+        pool.close()
+        pool.join()
+
+
+def _arguments(sources: Sequence[Source], pending: dict[int, Item]) -> Iterator[Any]:
+    """What the pool is to call the function with; remembers for what."""
+    for index, item in enumerate(read_items(sources)):
+        pending[index] = item
+        yield UNREADABLE if item.problem is not None else item.argument
+
+
+def _cannot_start(error: InitializerError) -> JobStopped:
+    cause = error.__cause__ or error
+    return JobStopped(f"the workers cannot start: {type(cause).__name__}: {cause}; mend the function of --init")
+
+
+def _ignore(_summary: Summary) -> None:
+    """No progress was asked for."""

@@ -1,0 +1,141 @@
+"""What a map has done so far, in constant memory however many inputs there are."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from dataclasses import dataclass, field
+
+from .inputs import Item
+from .records import Record
+
+__all__ = ["Durations", "ErrorGroup", "Slow", "Summary"]
+
+_SLOWEST = 5
+_SHOWN = 200  # characters of an input that are kept as an example
+
+
+class Durations:
+    """Quantiles of many durations: a histogram whose buckets are 2 % wide, so that answers are within 1 %.
+
+    >>> durations = Durations()
+    >>> for seconds in (1.0, 2.0, 3.0):
+    ...     durations.add(seconds)
+    >>> round(durations.quantile(0.5), 1)
+    2.0
+    """
+
+    _WIDTH = math.log(1.02)
+    _LEAST = 1e-7  # seconds: the clock's own grain
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, int] = {}
+        self._count = 0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        bucket = int(math.log(max(seconds, self._LEAST) / self._LEAST) / self._WIDTH)
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+        self._count += 1
+
+    def quantile(self, share: float) -> float | None:
+        """The duration in seconds that *share* (0 to 1) of all do not exceed; None when there are none."""
+        wanted = max(1, math.ceil(share * self._count))
+        for bucket in sorted(self._buckets):
+            wanted -= self._buckets[bucket]
+            if wanted <= 0:
+                return self._LEAST * math.exp((bucket + 0.5) * self._WIDTH)
+        return None
+
+
+@dataclass
+class ErrorGroup:
+    """Inputs that failed with the same type of error: how many, and the first of them."""
+
+    count: int
+    id: str
+    input: str
+    message: str
+
+
+@dataclass(frozen=True, order=True)
+class Slow:
+    """One of the slowest inputs."""
+
+    seconds: float
+    id: str
+    input: str
+
+
+@dataclass
+class Summary:
+    """What a map has done so far; complete when `map_file` returns it.
+
+    Attributes:
+        processes: how many worker processes it may use.
+        output: the name of what the records went to.
+        total: how many inputs there are, None when that is not known.
+        done: records written, failed ones included.
+        failed: records written with ``"ok": false``.
+        interrupted: Ctrl-C ended it before its time.
+        busy: seconds that workers spent in the function, as far as they could tell.
+        errors: failed inputs by type of error.
+        durations: of all calls that could be measured.
+    """
+
+    processes: int
+    output: str
+    total: int | None = None
+    done: int = 0
+    failed: int = 0
+    interrupted: bool = False
+    busy: float = 0.0
+    errors: dict[str, ErrorGroup] = field(default_factory=dict)
+    durations: Durations = field(default_factory=Durations)
+    _slowest: list[Slow] = field(default_factory=list)  # a heap, the quickest of them first
+    _begun: float = field(default_factory=time.monotonic)
+    _ended: float | None = None
+
+    def add(self, item: Item, record: Record) -> None:
+        """Count one written record."""
+        self.done += 1
+        seconds = record.seconds
+        if seconds is not None:
+            self.busy += seconds
+            self.durations.add(seconds)
+            self._keep_if_slow(seconds, item)
+        failure = record.failure
+        if failure is None:
+            return
+        self.failed += 1
+        group = self.errors.get(failure.type)
+        if group is None:
+            self.errors[failure.type] = ErrorGroup(1, item.id, item.text[:_SHOWN], failure.message[:_SHOWN])
+        else:
+            group.count += 1
+
+    def _keep_if_slow(self, seconds: float, item: Item) -> None:
+        if len(self._slowest) < _SLOWEST:
+            heapq.heappush(self._slowest, Slow(seconds, item.id, item.text[:_SHOWN]))
+        elif seconds > self._slowest[0].seconds:
+            heapq.heapreplace(self._slowest, Slow(seconds, item.id, item.text[:_SHOWN]))
+
+    def end(self) -> None:
+        """Stop the clock."""
+        self._ended = time.monotonic()
+
+    @property
+    def slowest(self) -> list[Slow]:
+        """The slowest inputs, the slowest first."""
+        return sorted(self._slowest, reverse=True)
+
+    @property
+    def wall(self) -> float:
+        """Seconds from the start to the end, or to now."""
+        return (self._ended if self._ended is not None else time.monotonic()) - self._begun
+
+    @property
+    def utilisation(self) -> float:
+        """The share of its processes' time that was spent in the function, 0 to 1."""
+        return min(1.0, self.busy / (self.wall * self.processes)) if self.wall > 0 else 0.0

@@ -1,0 +1,48 @@
+"""How times and numbers of processes are written, in options and in files."""
+
+from __future__ import annotations
+
+import math
+import re
+
+__all__ = ["parse_duration", "parse_jobs"]
+
+_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
+_JOBS = re.compile(r"([+-]?\d+)(\s*%)?", re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """A time in seconds, more than zero: ``30s``, ``5m``, ``1.5h``, ``250ms``, or plain seconds.
+
+    Raises ValueError with what is wrong and what to write.
+
+    >>> parse_duration("5m"), parse_duration("1.5")
+    (300.0, 1.5)
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a time; write 30s, 5m, 1.5h or plain seconds")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds <= 0 or not math.isfinite(seconds):
+        raise ValueError(f"{text!r} is no time to wait for; write more than zero, such as 30s or 5m")
+    return seconds
+
+
+def parse_jobs(text: str, cpus: int) -> int:
+    """A number of processes, at least one: ``4``, or a share of *cpus*: ``50%``, rounded, and never below one.
+
+    Raises ValueError with what is wrong and what to write.
+
+    >>> parse_jobs("4", cpus=8), parse_jobs("50%", cpus=8)
+    (4, 4)
+    """
+    match = _JOBS.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a number of processes; write one such as 4, or a share of the CPUs such as 50%"
+        )
+    number = int(match[1])
+    if number < 1:
+        raise ValueError(f"{text!r} is too few processes; write 1 or more, or a share of the CPUs such as 50%")
+    return max(1, round(cpus * number / 100)) if match[2] else number

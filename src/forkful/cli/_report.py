@@ -1,0 +1,63 @@
+"""The summary at the end of a map, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from forkful.apps.mapping import Summary
+from forkful.apps.problems import one_line
+
+__all__ = ["print_report", "report", "spell_seconds"]
+
+_WIDTH = 100  # characters of an example
+
+
+def print_report(summary: Summary) -> None:
+    """Print `report` on standard error."""
+    click.echo("\n".join(report(summary)), err=True)
+
+
+def report(summary: Summary) -> Iterator[str]:
+    """The summary's lines: what was done, how long it took, what failed, what was slow."""
+    if summary.interrupted:
+        total = "" if summary.total is None else f" of {summary.total:,}"
+        yield f"forkful: interrupted: {summary.done:,}{total} inputs are done, their records are in {summary.output}"
+    ok = summary.done - summary.failed
+    yield (
+        f"forkful: {summary.done:,} done in {spell_seconds(summary.wall)}: {ok:,} ok, {summary.failed:,} failed"
+        f" -> {summary.output}"
+    )
+    p50, p95 = summary.durations.quantile(0.5), summary.durations.quantile(0.95)
+    if p50 is not None and p95 is not None:
+        workers = "1 worker" if summary.processes == 1 else f"{summary.processes} workers"
+        yield (
+            f"  an input took {spell_seconds(p50)} (p50), {spell_seconds(p95)} (p95); "
+            f"{workers} {summary.utilisation:.0%} busy"
+        )
+    for kind, group in sorted(summary.errors.items(), key=lambda pair: -pair[1].count):
+        example = _cut(f"{group.input}: {one_line(group.message)}")
+        yield f"  failed  {group.count:>6,} x {kind}, such as {group.id} {example}"
+    for slow in summary.slowest if summary.done > 1 else []:
+        yield f"  slowest {spell_seconds(slow.seconds):>8}  {slow.id} {_cut(slow.input)}"
+
+
+def spell_seconds(seconds: float) -> str:
+    """A duration for people.
+
+    >>> spell_seconds(0.0123), spell_seconds(3.21), spell_seconds(3725)
+    ('12 ms', '3.2 s', '1 h 2 min')
+    """
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds / 60)
+    return f"{minutes} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

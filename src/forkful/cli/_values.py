@@ -1,0 +1,38 @@
+"""Option values with a spelling of their own, as click types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from forkful import cpu_count
+from forkful.apps.spellings import parse_duration, parse_jobs
+
+__all__ = ["Duration", "Jobs"]
+
+
+class Duration(click.ParamType[float]):
+    """A time: ``30s``, ``5m``, ``1.5``; in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, or a usage error that shows the spelling."""
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Jobs(click.ParamType[int]):
+    """A number of processes: ``4``, or a share of the CPUs: ``50%``."""
+
+    name = "n|n%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, or a usage error that shows the spelling."""
+        try:
+            return parse_jobs(str(value), cpu_count())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

@@ -1,0 +1,166 @@
+"""Every error forkful raises, in one tree.
+
+::
+
+    ForkfulError
+     ├─ PoolClosed (ValueError)              yours: the pool was closed, or belongs to another process
+     ├─ PoolTerminated                       the pool was terminated while this was pending
+     ├─ PoolFull                             yours: back-pressure, with block=False
+     ├─ InitializerError                     yours: the initializer failed, so no worker can start
+     ├─ TaskError                            one task failed; the pool goes on
+     │   ├─ WorkerDied                       its worker process ended under it
+     │   ├─ TaskTimeout (TimeoutError)       it ran longer than timeout=
+     │   ├─ TaskCancelled                    cancel() reached it
+     │   ├─ RemoteError                      it raised something that cannot be rebuilt here
+     │   └─ UnpicklableError (MaybeEncodingError)   its arguments or its result cannot be pickled
+     └─ EngineUnavailable                    an optional dependency is missing
+
+``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
+``multiprocessing.pool.MaybeEncodingError``: programs that catch those today go on working.
+
+A task that *raises* fails with its own exception, the remote traceback as ``__cause__``.  The classes here are for what
+has no exception of its own.  All of them survive pickling, attributes included.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from multiprocessing.pool import MaybeEncodingError
+from typing import Any
+
+__all__ = [
+    "EngineUnavailable",
+    "ForkfulError",
+    "InitializerError",
+    "PoolClosed",
+    "PoolFull",
+    "PoolTerminated",
+    "RemoteError",
+    "TaskCancelled",
+    "TaskError",
+    "TaskTimeout",
+    "UnpicklableError",
+    "WorkerDied",
+]
+
+
+class ForkfulError(Exception):
+    """Base of every error of this package.
+
+    Extra facts are given as keywords and become attributes; ``BaseException`` pickles ``args`` and ``__dict__``, so
+    they travel with the error.
+    """
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        Exception.__init__(self, message)  # by name: MaybeEncodingError, a base of one of ours, takes other arguments
+        self.__dict__.update(facts)
+
+
+class PoolClosed(ForkfulError, ValueError):
+    """Work was given to a pool that takes none any more."""
+
+
+class PoolTerminated(ForkfulError):
+    """The pool was terminated (``terminate()``, the end of its ``with`` block, or the exit of the program) first."""
+
+
+class PoolFull(ForkfulError):
+    """``max_pending`` tasks are waiting and the caller asked not to wait."""
+
+
+class InitializerError(ForkfulError):
+    """The initializer failed in a worker; its own error is the ``__cause__``."""
+
+
+class EngineUnavailable(ForkfulError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class TaskError(ForkfulError):
+    """One task failed for a reason other than its own exception.
+
+    Attributes:
+        task: what ran, in words (``"census('a.py')"`` is not kept; the function's name and the position are).
+        pid: the worker process, or None when it never reached one.
+    """
+
+    task: str = ""
+    pid: int | None = None
+
+
+class WorkerDied(TaskError):
+    """The worker process ended while it ran this task.
+
+    Attributes:
+        exitcode: as in ``multiprocessing``: negative for a signal, None when the system did not tell.
+    """
+
+    exitcode: int | None = None
+
+    @classmethod
+    def during(cls, task: str, pid: int | None, exitcode: int | None, because: str = "") -> WorkerDied:
+        """The error for *task*, whose worker *pid* ended with *exitcode* (*because* of something we know)."""
+        message = f"{task}: its worker (pid {pid}) {describe_exit(exitcode)}"
+        message += f" {because}" if because else f"; {_advice(exitcode)}"
+        return cls(message, task=task, pid=pid, exitcode=exitcode)
+
+
+class TaskTimeout(TaskError, multiprocessing.TimeoutError):
+    """The task ran longer than its ``timeout=``; its worker was killed and replaced."""
+
+    seconds: float | None = None
+
+
+class TaskCancelled(TaskError):
+    """``cancel()`` took the task back before it started, or ``cancel(kill=True)`` ended it."""
+
+
+class RemoteError(TaskError):
+    """The task raised an exception that cannot be pickled, or cannot be rebuilt in this process.
+
+    Attributes:
+        type_name: the qualified name of the exception's class.
+        message: its text.
+        traceback: the remote traceback, as text.
+    """
+
+    type_name: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+class UnpicklableError(TaskError, MaybeEncodingError):
+    """The arguments or the result of a task cannot be pickled.
+
+    Attributes:
+        exc: ``repr`` of the pickling error.
+        value: ``repr`` of what could not be pickled (cut when long).
+    """
+
+    exc: str = ""
+    value: str = ""
+
+    __str__ = Exception.__str__
+    __repr__ = Exception.__repr__
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """How a process ended, in words: ``"was killed by SIGKILL"``, ``"left with exit code 1"``."""
+    if exitcode is None:
+        return "ended, how is not known"
+    if exitcode >= 0:
+        return f"left with exit code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"was killed by {name}"
+
+
+def _advice(exitcode: int | None) -> str:
+    if exitcode == -signal.SIGKILL:
+        return "if nobody killed it, the kernel ran out of memory: use fewer processes; retries=1 runs it again"
+    if exitcode is not None and exitcode < 0:
+        return "it crashed outside Python: run it alone under `python -X faulthandler`; retries=1 runs it again"
+    return "the task ended the whole process (os._exit?): raise an exception instead; retries=1 runs it again"

@@ -1,0 +1,7 @@
+"""The pool: `Pool`, its results and its iterators."""
+
+from ._iterators import IMapIterator, Outcome, OutcomeIterator
+from ._pool import Pool
+from ._results import AsyncResult, MapResult
+
+__all__ = ["AsyncResult", "IMapIterator", "MapResult", "Outcome", "OutcomeIterator", "Pool"]

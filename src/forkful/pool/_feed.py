@@ -1,0 +1,343 @@
+"""Feeds: where a map's tasks come from, made only as workers have room for them."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from .._core import codec
+from .._core.state import Sink, Task
+from ..errors import UnpicklableError
+from ._options import CallLimits
+
+# Iterating these runs no user code and never waits, so the thread that runs the loop may do it.
+_PLAIN = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, deque)
+
+WINDOW_FIRST = 16
+WINDOW_MOST = 2048
+_BULKY = 64 * 1024
+
+
+class Call(NamedTuple):
+    """What a map does with each element."""
+
+    function: int  # key at the workers
+    name: str
+    style: int
+    limits: CallLimits
+    guarded: bool  # each element counts for itself: its result is safe before the next starts
+    chunksize: int  # the most elements in one task
+    exact: bool  # always that many: maxtasksperchild counts chunks
+
+
+class Feed:
+    """Turns items into tasks; base of the two kinds."""
+
+    def __init__(self, call: Call, sink: Sink, block: Callable[[int, int], int]) -> None:
+        self.function = call.function
+        self.name = call.name
+        self.position = 0  # elements taken so far
+        self._call = call
+        self._sink = sink
+        self._block = block
+        self._stopped = False
+
+    def take(self, room: int) -> list[Task]:
+        """Up to about *room* elements as tasks (a task is not divided to fit)."""
+        raise NotImplementedError
+
+    def exhausted(self) -> bool:
+        """Whether no task will ever come again."""
+        raise NotImplementedError
+
+    def stop(self) -> int:
+        """Give no more tasks; how many elements are known never to be taken."""
+        self._stopped = True
+        return 0
+
+    def _size(self) -> int:
+        """How many elements the next task should hold."""
+        call = self._call
+        return call.chunksize if call.exact else self._block(call.function, call.chunksize)
+
+    def _make(self, items: list[Any] | tuple[Any, ...] | range) -> list[Task]:
+        """Tasks for *items*, the next in order; elements that cannot be pickled fail here and now."""
+        base = self.position
+        self.position += len(items)
+        try:
+            return [self._task(list(items), base)]
+        except Exception:  # one of them cannot be pickled: find out which
+            tasks = []
+            for index, item in enumerate(items, base):
+                try:
+                    tasks.append(self._task([item], index))
+                except Exception as error:
+                    self._refuse(index, item, error)
+            return tasks
+
+    def _task(self, items: list[Any], base: int) -> Task:
+        call = self._call
+        return Task(
+            self._sink, call.function, call.name, call.style, codec.encode(items),
+            base=base, count=len(items), guarded=call.guarded,
+            timeout=call.limits.timeout, retries=call.limits.retries,
+        )  # fmt: skip  # the constructor's own grouping
+
+    def _refuse(self, index: int, item: Any, error: Exception) -> None:
+        task = Task(self._sink, self.function, self.name, self._call.style, b"")
+        self._sink.fail(task, index, 1, explain_refusal(task.describe(index), item, error))
+
+
+def explain_refusal(name: str, item: Any, error: Exception) -> Exception:
+    """The error of a task whose arguments cannot be pickled: pickle's own complaints become `UnpicklableError`."""
+    if not isinstance(error, pickle.PicklingError | TypeError | AttributeError | RecursionError):
+        return error  # raised by the user's own __reduce__: his error, as multiprocessing passes it on
+    refusal = UnpicklableError(
+        f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({type(error).__name__}: {error}); "
+        f"pass plain data, or what is needed to make the object in the worker",
+        task=name,
+        exc=repr(error),
+        value=codec.short_repr(item),
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+class SequenceFeed(Feed):
+    """The items of a sequence whose length is known, for ``map``."""
+
+    def __init__(self, call: Call, sink: Sink, block: Callable[[int, int], int], items: Any) -> None:
+        super().__init__(call, sink, block)
+        self._items = items
+
+    def take(self, room: int) -> list[Task]:
+        """Up to about *room* elements as tasks."""
+        tasks: list[Task] = []
+        while room > 0 and not self.exhausted():
+            items = self._items[self.position : self.position + self._size()]
+            room -= len(items)
+            tasks += self._make(items)
+        if self.exhausted():
+            self._items = ()
+        return tasks
+
+    def exhausted(self) -> bool:
+        """Whether all items are taken."""
+        return self._stopped or self.position >= len(self._items)
+
+    def stop(self) -> int:
+        """Give no more tasks; how many elements will never be taken."""
+        left = 0 if self._stopped else max(0, len(self._items) - self.position)
+        self._stopped = True
+        return left
+
+
+class StreamFeed(Feed):
+    """The items of any iterable, endless ones included, never more than a window ahead of the reader; for ``imap``.
+
+    The window counts every item between the iterable and the reader: read ahead, at a worker, done but not fetched.
+    It starts at `WINDOW_FIRST` (or two chunks for each worker) and doubles while the reader waits for nothing but it,
+    up to `WINDOW_MOST` (or four chunks for each worker) unless *buffersize* fixes it.
+
+    An iterable that may run user code or wait has a thread of its own, so that a slow one delays only itself.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        sink: Sink,
+        block: Callable[[int, int], int],
+        iterable: Iterable[Any],
+        chunk: int,
+        window: tuple[int, int],
+        on_end: Callable[[int, BaseException | None], None],
+        nudge: Callable[[], None],
+    ) -> None:
+        super().__init__(call, sink, block)
+        self._chunk = chunk
+        self._window, self._window_most = window
+        self._on_end = on_end
+        self._fetched = 0
+        self._ended = False
+        self._limited = False
+        self.bulky = False
+        iterator = iter(iterable)
+        self._reader: Reader = PlainReader(iterator) if type(iterable) in _PLAIN else ThreadReader(iterator, nudge)
+        self._reader.allow(self._window)
+
+    def take(self, room: int) -> list[Task]:
+        """Up to about *room* elements as tasks."""
+        tasks: list[Task] = []
+        while room > 0 and not self.exhausted():
+            allowed = self._window - (self.position - self._fetched)
+            if allowed <= 0:
+                self._limited = True
+                break
+            size = self._chunk if self._call.exact else min(self._size(), allowed)
+            items = self._reader.read(size, self._chunk)
+            if not items:
+                break
+            room -= len(items)
+            tasks += self._make(items)
+        if self._reader.ended() and not self._ended:
+            self._ended = True
+            self._on_end(self.position, self._reader.error)
+        return tasks
+
+    def exhausted(self) -> bool:
+        """Whether the iterable has ended and all its items are taken."""
+        return self._stopped or self._ended
+
+    def stop(self) -> int:
+        """Give no more tasks."""
+        self._reader.stop()
+        return super().stop()
+
+    def fetched(self, count: int) -> bool:
+        """The reader has fetched *count* results; whether it would pay to feed now."""
+        self._fetched += count
+        if not self._limited:
+            return False
+        self._reader.allow(self._fetched + self._window)
+        if (self.position - self._fetched) * 2 > self._window:
+            return False
+        self._limited = False
+        return True
+
+    def starving(self) -> bool:
+        """The reader waits; whether the window was in the way, and could be widened."""
+        limited, self._limited = self._limited, False
+        if limited and not self.bulky:
+            self._window = min(self._window * 2, max(self._window, self._window_most))
+        self._reader.allow(self._fetched + self._window)
+        return limited
+
+    def weigh(self, size: int) -> None:
+        """A result took *size* bytes: large ones keep the window as it is."""
+        if size > _BULKY:
+            self.bulky = True
+
+
+class Reader:
+    """Reads an iterator for a feed."""
+
+    error: BaseException | None = None
+
+    def allow(self, upto: int) -> None:
+        """At most *upto* items may have been read, ever."""
+
+    def read(self, most: int, chunk: int) -> list[Any]:
+        """Up to *most* items that are there now.
+
+        When the iterable raises, the items of the *chunk* it was in are dropped, as ``multiprocessing`` does.
+        """
+        raise NotImplementedError
+
+    def ended(self) -> bool:
+        """Whether nothing will come any more."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Read no further."""
+
+
+class PlainReader(Reader):
+    """For builtin containers: read in place."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._ended = False
+
+    def read(self, most: int, chunk: int) -> list[Any]:
+        """Up to *most* items."""
+        try:
+            items = list(itertools.islice(self._iterator, most))
+        except RuntimeError as error:  # a dict or set that was changed meanwhile
+            self.error = error
+            items = []
+        self._ended = len(items) < most
+        return items
+
+    def ended(self) -> bool:
+        """Whether nothing will come any more."""
+        return self._ended
+
+
+class ThreadReader(Reader):
+    """For any other iterable: a thread reads it, as far as it is allowed to."""
+
+    def __init__(self, iterator: Iterator[Any], nudge: Callable[[], None]) -> None:
+        self._iterator = iterator
+        self._nudge = nudge
+        self._items: deque[Any] = deque()
+        self._count = 0  # read, ever
+        self._taken = 0
+        self._allowed = 0
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._done = False
+        self._thread: threading.Thread | None = None
+
+    def allow(self, upto: int) -> None:
+        """At most *upto* items may have been read, ever."""
+        with self._changed:
+            self._allowed = upto
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="forkful-feed", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while self._may_read():
+                try:
+                    item = next(self._iterator)
+                except StopIteration:
+                    return
+                self._items.append(item)
+                del item
+                self._count += 1
+                if len(self._items) == 1:
+                    self._nudge()  # what was empty is not: somebody may be waiting for that
+        except BaseException as error:  # noqa: BLE001  # the iterable's own error, for whoever reads the results
+            self.error = error
+        finally:
+            self._iterator = iter(())
+            self._done = True
+            self._nudge()
+
+    def _may_read(self) -> bool:
+        """Wait until one more item may be read; False when none may any more."""
+        if self._count >= self._allowed:
+            with self._changed:
+                while self._count >= self._allowed and not self._stopped:
+                    self._changed.wait()
+        return not self._stopped
+
+    def read(self, most: int, chunk: int) -> list[Any]:
+        """Up to *most* items that are there now."""
+        done = self._done  # before counting: what is there then is all
+        ready = len(self._items)
+        if chunk > 1 and not done:
+            ready -= (self._taken + ready) % chunk  # wait for whole chunks: an error would drop the last one
+        elif chunk > 1 and self.error is not None:
+            ready -= (self._taken + ready) % chunk
+            if ready <= 0:
+                self._items.clear()
+        items = [self._items.popleft() for _ in range(min(most, ready))]
+        self._taken += len(items)
+        return items
+
+    def ended(self) -> bool:
+        """Whether nothing will come any more."""
+        return self._done and not self._items
+
+    def stop(self) -> None:
+        """Read no further."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()

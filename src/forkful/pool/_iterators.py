@@ -1,0 +1,240 @@
+"""What ``imap``, ``imap_unordered`` and ``outcomes`` return."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from .._core.master import Slot
+from ..errors import InitializerError
+from ._results import read_record
+
+if TYPE_CHECKING:
+    from .._core.master import Master
+    from .._core.state import Task
+    from ._feed import StreamFeed
+    from ._pool import Pool
+
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """How one element of a map ended.
+
+    Attributes:
+        index: its position in the iterable, from 0.
+        ok: whether it has a value.
+        value: what the function returned; None when it did not.
+        error: what it raised, or the `TaskError` it ended with; None when it has a value.
+        attempts: how often it was started; 0 when it never was.
+        pid: the worker that ended it; None when none did.
+    """
+
+    index: int
+    ok: bool
+    value: Any
+    error: BaseException | None
+    attempts: int
+    pid: int | None
+
+
+class Stream:
+    """Outcomes as they arrive, or in order: the end of a lazy map that the master knows.
+
+    It must not hold the iterator the user holds, nor the pool: dropping those is how a user walks away.
+    """
+
+    def __init__(self, master: Master, *, ordered: bool) -> None:
+        self._master = master
+        self._ordered = ordered
+        self._feed: StreamFeed | None = None
+        self._lock = threading.Lock()
+        self._items: deque[Outcome] = deque()
+        self._early: dict[int, Outcome] = {}  # arrived before their turn
+        self._next = 0  # index of the next to pass on, when ordered
+        self._arrived = 0
+        self._length: int | None = None  # known when the iterable has ended
+        self._error: BaseException | None = None  # of the iterable itself, or of the pool: the last thing to pass on
+        self._slot: Slot | None = None
+        self._dropped = False
+        master.pending.add(self)
+
+    def follow(self, feed: StreamFeed) -> None:
+        """*feed* makes this map's tasks."""
+        self._feed = feed
+
+    def drop(self) -> None:
+        """Nobody will read the rest: read no further input.  What is at the workers ends unheard."""
+        if self._feed is not None:
+            self._feed.stop()
+        self._dropped = True
+        self._release()
+
+    # The reader's side.
+
+    def fetch(self, timeout: float | None) -> Outcome | None:
+        """The next outcome, waiting for it; None at the end.  Raises the iterable's error, or a time-out."""
+        while True:
+            try:
+                item = self._items.popleft()
+            except IndexError:
+                if not self._await_item(timeout):
+                    return None
+                continue
+            feed = self._feed
+            if feed is not None and feed.fetched(1):
+                self._master.feed()
+            return item
+
+    def _await_item(self, timeout: float | None) -> bool:
+        with self._lock:
+            if self._items:
+                return True
+            if self._ended():
+                error, self._error = self._error, None
+                self._release()
+                if error is not None:
+                    raise error
+                return False
+            slot = self._slot = Slot()
+        if self._feed is not None and self._feed.starving():
+            self._master.feed()
+        if not self._master.wait(slot, timeout):
+            raise multiprocessing.TimeoutError(f"no result within {timeout:g} s; the tasks go on")
+        return True
+
+    def over(self) -> bool:
+        """Whether everything has been passed on."""
+        return self._feed is None and not self._items
+
+    def _ended(self) -> bool:
+        return self._length is not None and self._arrived >= self._length
+
+    def _release(self) -> None:
+        self._feed = None
+        self._master.pending.discard(self)
+
+    # The master's side (`state.Sink`, `master.Pending`).
+
+    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
+        """The record of one element has arrived."""
+        if self._feed is not None:
+            self._feed.weigh(len(blob))
+        ok, value = read_record(task, index, kind, blob, pid)
+        value_or_error = (value, None) if ok else (None, value)
+        self._add([Outcome(index, ok, *value_or_error, task.attempts + 1, pid)])
+
+    def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
+        """Some elements have ended with *error*."""
+        if isinstance(error, InitializerError):
+            self.abort(error)
+            return
+        pid = getattr(error, "pid", None)
+        attempts = task.attempts + (pid is not None)
+        self._add([Outcome(position, False, None, error, attempts, pid) for position in range(index, index + count)])
+
+    def abort(self, error: BaseException) -> None:
+        """No further element will run: *error* is the last thing the reader gets."""
+        if self._feed is not None:
+            self._feed.stop()
+        with self._lock:
+            if self._ended():
+                return
+            self._error = error
+            self._length = self._arrived = 0
+        self._notify()
+
+    def end(self, length: int, error: BaseException | None) -> None:
+        """The iterable has ended after *length* elements, or raised *error*."""
+        with self._lock:
+            if self._length is None:
+                self._length, self._error = length, error
+        self._notify()
+
+    def _add(self, outcomes: list[Outcome]) -> None:
+        if self._dropped:
+            return
+        with self._lock:
+            self._arrived += len(outcomes)
+            if not self._ordered:
+                self._items.extend(outcomes)
+            else:
+                early = self._early
+                for outcome in outcomes:
+                    early[outcome.index] = outcome
+                while self._next in early:
+                    self._items.append(early.pop(self._next))
+                    self._next += 1
+        self._notify()
+
+    def _notify(self) -> None:
+        slot = self._slot
+        if slot is not None and (self._items or self._ended()):
+            self._slot = None
+            self._master.settle(slot)
+
+
+class _Reader:
+    """The user's end of a stream; keeps the pool alive while there is something to read."""
+
+    def __init__(self, pool: Pool, stream: Stream) -> None:
+        self._pool: Pool | None = pool
+        self._stream = stream
+
+    def __del__(self) -> None:
+        self._stream.drop()
+
+    def _fetch(self, timeout: float | None) -> Outcome:
+        try:
+            outcome = self._stream.fetch(timeout)
+        except multiprocessing.TimeoutError:
+            raise
+        except BaseException:
+            if self._stream.over():
+                self._pool = None
+            raise
+        if outcome is None:
+            self._pool = None
+            raise StopIteration
+        return outcome
+
+
+class IMapIterator(_Reader, Iterator[T], Generic[T]):
+    """The results of ``imap`` (in order) or ``imap_unordered`` (as they arrive).
+
+    An element that failed raises its error at its turn, and iteration can go on after it.  At most a window of elements
+    is read ahead of what was fetched: see `forkful.Pool.imap`.
+    """
+
+    def __iter__(self) -> IMapIterator[T]:
+        return self
+
+    def next(self, timeout: float | None = None) -> T:
+        """The next result.
+
+        Raises:
+            StopIteration: there is none.
+            multiprocessing.TimeoutError: it has not come within *timeout* seconds.
+            BaseException: what the element raised, or the iterable.
+        """
+        outcome = self._fetch(timeout)
+        if outcome.error is not None:
+            raise outcome.error
+        value: T = outcome.value
+        return value
+
+    def __next__(self) -> T:
+        return self.next()
+
+
+class OutcomeIterator(_Reader, Iterator[Outcome]):
+    """The outcomes of ``Pool.outcomes``: one for each element, whatever happened to it."""
+
+    def __iter__(self) -> OutcomeIterator:
+        return self
+
+    def __next__(self) -> Outcome:
+        return self._fetch(None)

@@ -1,0 +1,123 @@
+"""What a pool and its calls can be told, checked in one place."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+START_METHODS = ("forkserver", "spawn", "fork")
+
+
+def cpu_count() -> int:
+    """How many processors this process may use.
+
+    ``FORKFUL_CPU_COUNT`` in the environment overrides what the system says; else the processors this process is bound
+    to count, not those of the machine.
+
+    Raises:
+        ValueError: ``FORKFUL_CPU_COUNT`` is not a positive whole number.
+
+    >>> cpu_count() >= 1
+    True
+    """
+    override = os.environ.get("FORKFUL_CPU_COUNT")
+    if override:
+        if not override.isdecimal() or int(override) < 1:
+            raise ValueError(f"FORKFUL_CPU_COUNT is {override!r}; set it to a whole number from 1 up, or unset it")
+        return int(override)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Options(NamedTuple):
+    """A pool's options, checked."""
+
+    processes: int
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    maxtasksperchild: int | None
+    context: Any  # a start method's name, a multiprocessing context, or None
+    limits: CallLimits
+
+
+class CallLimits(NamedTuple):
+    """How long a task may run and how often it may be tried again."""
+
+    timeout: int | None  # nanoseconds
+    retries: int
+
+    def override(self, timeout: float | None, retries: int | None) -> CallLimits:
+        """These limits with those of one call in their place."""
+        if timeout is None and retries is None:
+            return self
+        other = check_limits(timeout, retries)
+        return CallLimits(
+            self.timeout if timeout is None else other.timeout, self.retries if retries is None else other.retries
+        )
+
+
+def check_limits(timeout: float | None, retries: int | None) -> CallLimits:
+    """Raises ``ValueError`` or ``TypeError`` for what cannot be."""
+    nanoseconds: int | None = None
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+        if math.isnan(timeout) or timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}; leave it out for no limit")
+        if math.isfinite(timeout):
+            nanoseconds = int(timeout * 1e9)
+    if retries is None:
+        retries = 0
+    if isinstance(retries, bool) or not isinstance(retries, int):
+        raise TypeError(f"retries must be a whole number, not {retries!r}")
+    if retries < 0:
+        raise ValueError(f"retries must be 0 or more, not {retries!r}")
+    return CallLimits(nanoseconds, retries)
+
+
+def check_options(
+    processes: int | None,
+    initializer: Callable[..., object] | None,
+    initargs: Any,
+    maxtasksperchild: int | None,
+    context: Any,
+    limits: CallLimits,
+) -> Options:
+    """Raises what ``multiprocessing.Pool`` raises for the same mistakes, and says what to do."""
+    if processes is None:
+        processes = cpu_count()
+    if isinstance(processes, bool) or not isinstance(processes, int):
+        raise TypeError(f"processes must be a whole number, not {processes!r}")
+    if processes < 1:
+        raise ValueError(f"Number of processes must be at least 1, not {processes}")
+    if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+        raise ValueError(f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}")
+    if initializer is not None and not callable(initializer):
+        raise TypeError(f"initializer must be a callable, not {initializer!r}")
+    return Options(processes, initializer, tuple(initargs), maxtasksperchild, context, limits)
+
+
+def start_method_of(context: Any) -> tuple[str, bool]:
+    """The start method that *context* asks for, and whether the user has chosen it.
+
+    A name, a context of ``multiprocessing``, or None: then what ``multiprocessing.set_start_method`` was told, else
+    ``forkserver``.
+    """
+    if context is None:
+        chosen = multiprocessing.get_start_method(allow_none=True)
+        return (chosen, True) if chosen is not None else ("forkserver", False)
+    name = context if isinstance(context, str) else context.get_start_method()
+    if name not in START_METHODS:
+        raise ValueError(f"cannot find context for {name!r}; use one of {', '.join(START_METHODS)}")
+    return name, True
+
+
+def check_chunksize(chunksize: int | None) -> int | None:
+    """Raises ``ValueError`` for a chunk that holds nothing."""
+    if chunksize is not None and chunksize < 1:
+        raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+    return chunksize

@@ -1,0 +1,471 @@
+"""`Pool`: what users hold.  It checks arguments, makes tasks, and leaves the rest to the master."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.pool import CLOSE, RUN, TERMINATE
+from types import TracebackType
+from typing import Any, NoReturn, TypeVar
+
+from .._core import codec, spawn
+from .._core.master import Master
+from .._core.messages import CALL, EACH, STAR
+from .._core.schedule import default_chunksize
+from .._core.state import Limits, Task
+from .._core.supervisor import Supervisor
+from ..errors import PoolClosed, PoolTerminated
+from ._callbacks import Callbacks
+from ._feed import WINDOW_FIRST, WINDOW_MOST, Call, SequenceFeed, StreamFeed, explain_refusal
+from ._iterators import IMapIterator, OutcomeIterator, Stream
+from ._options import CallLimits, Options, check_chunksize, check_limits, check_options, start_method_of
+from ._results import AsyncResult, Callback, MapResult
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_SLICED = (list, tuple, range)
+
+
+class Member:
+    """A worker process as ``Pool._pool`` shows it: what programs written for ``multiprocessing.Pool`` look at."""
+
+    def __init__(self, master: Master, seat: int, pid: int | None) -> None:
+        self._master = master
+        self._seat = seat
+        self.pid = pid
+
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return not self._master.exit_of(self._seat)[0]
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._master.exit_of(self._seat)[1]
+
+    def __repr__(self) -> str:
+        return f"<worker pid={self.pid} {'running' if self.is_alive() else f'exitcode={self.exitcode}'}>"
+
+
+class Pool:
+    """A pool of worker processes: ``multiprocessing.Pool`` that never hangs.
+
+    Everything ``multiprocessing.Pool`` has, with its arguments in its order, and beyond it, as keywords:
+
+    Args:
+        processes: the most worker processes; they start as work arrives (all at once with an *initializer*, which is
+            then something to be done in each).  None: `cpu_count`.
+        initializer: called with *initargs* in each worker before its first task.
+        maxtasksperchild: replace a worker after so many tasks (chunks, in a map).
+        context: a start method, or a context of ``multiprocessing``.  None: what
+            ``multiprocessing.set_start_method`` was told, else ``"forkserver"``; ``"fork"`` where *initargs* hold
+            what only a fork can hand over.
+        timeout: seconds any one task may run; its worker is then killed and replaced, and it ends with `TaskTimeout`.
+            None: no limit.  Every method takes its own.
+        retries: how often a task that fails (by exception, crash or timeout) is tried again.  Every method takes its own.
+
+    Raises:
+        ValueError, TypeError: for options that cannot be.
+
+    A worker that dies costs the task it was running, nothing else: that task ends with `WorkerDied` (or is retried),
+    tasks that waited behind it run elsewhere.  A task is started at most ``1 + retries`` times; the exception, in a map
+    whose tasks hold several elements: those whose results were not yet safe, at most 5 µs of work, are run again.
+
+    >>> with Pool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3])
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+    ) -> None:
+        self._state = CLOSE  # until it can do anything, so that __del__ has nothing to say
+        limits = check_limits(timeout, retries)
+        options = check_options(processes, initializer, initargs, maxtasksperchild, context, limits)
+        self._options = options
+        spawn.check_not_importing_main()
+        self._start_method, inherited = _choose_start_method(options)
+        supervisor = Supervisor(self._start_method, inherited)
+        self._master = Master(Limits(options.processes, maxtasksperchild), supervisor)
+        self._callbacks = Callbacks()
+        self._state = RUN
+        self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._callbacks)
+        if initializer is not None:
+            self._master.start_workers(options.processes)
+
+    # One call.
+
+    def apply(
+        self,
+        func: Callable[..., R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> R:
+        """``func(*args, **kwds)`` in a worker; its value.
+
+        Raises:
+            BaseException: what the call raised.
+            TaskError: see `forkful.errors`.
+        """
+        limits = self._options.limits.override(timeout, retries)
+        result: AsyncResult[R] = AsyncResult(self._running())
+        task = self._make_call(result, func, args, kwds, limits)
+        if task is not None:
+            self._master.submit_quietly(task)
+        return result.get()
+
+    def apply_async(
+        self,
+        func: Callable[..., R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[R], object] | None = None,
+        error_callback: Callback | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> AsyncResult[R]:
+        """Have ``func(*args, **kwds)`` called in a worker; an `AsyncResult` at once.
+
+        The arguments are pickled here and now: changing them later does not change the call.
+
+        Args:
+            callback: called with the value, in the pool's callback thread.
+            error_callback: called with the exception instead.
+        """
+        limits = self._options.limits
+        if timeout is not None or retries is not None:
+            limits = limits.override(timeout, retries)
+        result: AsyncResult[R] = AsyncResult(self._running(), callback, error_callback)
+        task = self._make_call(result, func, args, kwds, limits)
+        if task is not None:
+            self._master.submit(task)
+        return result
+
+    def _make_call(
+        self, result: AsyncResult[Any], func: Any, args: Any, kwds: Mapping[str, Any] | None, limits: CallLimits
+    ) -> Task | None:
+        """The task of one call, or None when its arguments cannot be pickled: then *result* has the error."""
+        try:
+            key = self._master.function_key(func)
+            payload = codec.encode((tuple(args), dict(kwds) if kwds else {}))
+        except Exception as error:
+            name = f"task {codec.describe(func)}"
+            result.abandon_with(explain_refusal(name, args, error))
+            return None
+        task = Task(result, key, codec.describe(func), CALL, payload, timeout=limits.timeout, retries=limits.retries)
+        result._task = task
+        return task
+
+    # Maps.
+
+    def map(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> list[R]:
+        """``[func(x) for x in iterable]``, in parallel.
+
+        All elements run, even when some fail; then the first error, by position, is raised.
+
+        Args:
+            chunksize: the most elements that travel together; None lets the pool choose from how long they take.
+            timeout: seconds for each element.
+        """
+        return self.map_async(func, iterable, chunksize, timeout=timeout, retries=retries).get()
+
+    def map_async(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callback | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> MapResult[R]:
+        """`map` without waiting: a `MapResult` at once.  A callback is called once, with the whole list."""
+        limits = self._options.limits.override(timeout, retries)
+        return self._map(func, iterable, EACH, chunksize, limits, callback, error_callback)
+
+    def starmap(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> list[R]:
+        """`map` with each element unpacked: ``[func(*x) for x in iterable]``."""
+        return self.starmap_async(func, iterable, chunksize, timeout=timeout, retries=retries).get()
+
+    def starmap_async(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callback | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> MapResult[R]:
+        """`starmap` without waiting: a `MapResult` at once."""
+        limits = self._options.limits.override(timeout, retries)
+        return self._map(func, iterable, STAR, chunksize, limits, callback, error_callback)
+
+    def _map(
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        style: int,
+        chunksize: int | None,
+        limits: CallLimits,
+        callback: Callback | None,
+        error_callback: Callback | None,
+    ) -> MapResult[Any]:
+        pool = self._running()
+        if chunksize is not None and chunksize < 1:
+            check_chunksize(chunksize)
+        failure: Exception | None = None
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        elif type(iterable) not in _SLICED:
+            try:
+                iterable = list(iterable)
+            except Exception as error:  # the iterable's own error is the map's, as with multiprocessing
+                failure, iterable = error, []
+        elif type(iterable) is list:
+            iterable = iterable.copy()  # it is read as room comes; the caller may change his list meanwhile
+        items: Any = iterable
+        result: MapResult[Any] = MapResult(pool, len(items), callback, error_callback)
+        if failure is not None:
+            result.abandon(failure)
+            return result
+        if not items:
+            result.conclude_empty()
+            return result
+        try:
+            key = self._master.function_key(func)
+        except Exception as error:
+            result.abandon(explain_refusal(f"task {codec.describe(func)}", func, error))
+            return result
+        guarded = limits.timeout is not None or limits.retries > 0
+        exact = self._options.maxtasksperchild is not None
+        most = chunksize or default_chunksize(len(items), self._options.processes)
+        call = Call(key, codec.describe(func), style, limits, guarded, most, exact)
+        feed = SequenceFeed(call, result, self._master.block_of, items)
+        result.follow(feed)
+        self._master.add_source(feed)
+        return result
+
+    def imap(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> IMapIterator[R]:
+        """`map` as a lazy iterator, in order.
+
+        The iterable is read as results are fetched.  The bound: at most *buffersize* elements are ahead of what was
+        fetched (read, running, or done).  Without it the window is 16 elements (or two chunks for each process), and
+        doubles up to 2048 (or four chunks) only while the reader is faster than the workers and results are small.
+
+        Args:
+            chunksize: elements read from the iterable together.
+        """
+        return IMapIterator(self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=True))
+
+    def imap_unordered(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> IMapIterator[R]:
+        """`imap` with results as they arrive."""
+        return IMapIterator(self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=False))
+
+    def outcomes(
+        self,
+        func: Callable[[T], Any],
+        iterable: Iterable[T],
+        chunksize: int = 1,
+        *,
+        ordered: bool = False,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> OutcomeIterator:
+        """`imap` that tells how each element ended instead of raising: an iterator of `Outcome`.
+
+        Only an error of the iterable itself, and the end of the pool, are raised.
+
+        >>> with Pool(2) as pool:
+        ...     sorted((o.index, o.ok) for o in pool.outcomes(int, ["1", "x"]))
+        [(0, True), (1, False)]
+        """
+        return OutcomeIterator(self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=ordered))
+
+    def _stream(
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+        timeout: float | None,
+        retries: int | None,
+        *,
+        ordered: bool,
+    ) -> Stream:
+        self._running()
+        check_chunksize(chunksize)
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be 1 or more, not {buffersize!r}")
+        limits = self._options.limits.override(timeout, retries)
+        key = self._master.function_key(func)
+        exact = self._options.maxtasksperchild is not None
+        most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
+        call = Call(key, codec.describe(func), EACH, limits, True, most, exact)
+        stream = Stream(self._master, ordered=ordered)
+        chunks = 0 if chunksize == 1 else chunksize * self._options.processes
+        first = max(WINDOW_FIRST, 4 * self._options.processes, 2 * chunks)
+        window = (first, max(WINDOW_MOST, 4 * chunks)) if buffersize is None else (buffersize, buffersize)
+        feed = StreamFeed(
+            call, stream, self._master.block_of, iterable, chunksize, window, stream.end, self._master.nudge
+        )
+        stream.follow(feed)
+        self._master.add_source(feed)
+        return stream
+
+    # The pool itself.
+
+    def close(self) -> None:
+        """Take no more work.  Workers leave when what was given is done; `join` waits for that."""
+        if self._state == RUN:
+            self._state = CLOSE
+            self._master.close()
+
+    def terminate(self) -> None:
+        """End at once: every pending result ends with `PoolTerminated`, every worker is stopped."""
+        self._state = TERMINATE
+        self._master.terminate(
+            PoolTerminated("the pool was terminated before this was done; close() and join() let it finish")
+        )
+        self._end()
+
+    def join(self) -> None:
+        """Wait until all work is done and every worker has left.
+
+        Raises:
+            ValueError: neither `close` nor `terminate` was called.
+        """
+        if self._state == RUN:
+            raise ValueError("Pool is still running; call close() or terminate() before join()")
+        self._end()
+
+    def _end(self) -> None:
+        self._master.wait(self._master.gone)
+        self._callbacks.close()
+        if not self._callbacks.is_current():
+            self._master.dispose()
+        self._finalizer.detach()
+
+    def __enter__(self) -> Pool:
+        self._running()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+    def __del__(self, _warn: Any = warnings.warn, _run: str = RUN) -> None:
+        if self._state == _run:
+            _warn(f"unclosed running multiprocessing pool {self!r}; use `with` or close()", ResourceWarning, source=self)
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled; make one where it is used")
+
+    def __repr__(self) -> str:
+        if self._state == CLOSE and not hasattr(self, "_master"):
+            return "<forkful.Pool, not made>"
+        stats = self._master.stats()
+        return (
+            f"<forkful.Pool state={self._state} {self._start_method} "
+            f"[workers: {stats['workers']} of {self._options.processes}, {stats['busy']} busy | "
+            f"elements: {stats['running']} at workers, {stats['queued']} tasks queued]>"
+        )
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start (``tasks``, ``failed``, ``retried``, ``requeued``, ``workers started``, ``workers
+        died``) and how many there are now (``workers``, ``busy``, ``queued``, ``running``)."""
+        return self._master.stats()
+
+    @property
+    def _pool(self) -> list[Member]:
+        """The worker processes.  Reading it starts them all: whoever looks expects as many as he asked for."""
+        if self._state == RUN:
+            self._repopulate_pool()
+        return [Member(self._master, seat, pid) for seat, pid in self._master.members()]
+
+    def _repopulate_pool(self) -> None:
+        self._master.start_workers(self._options.processes)
+
+    def _running(self) -> Pool:
+        if self._state != RUN or self._master.foreign:
+            where = "it belongs to the process that made it" if self._master.foreign else f"its state is {self._state}"
+            raise PoolClosed(f"Pool not running: {where}; make a new Pool")
+        return self
+
+
+def _choose_start_method(options: Options) -> tuple[str, tuple[Any, tuple[Any, ...]] | None]:
+    method, chosen = start_method_of(options.context)
+    if options.initializer is None:
+        return method, None
+    inherited = (options.initializer, options.initargs)
+    if method != "fork":
+        try:
+            spawn.pack_inheritance(inherited)
+        except Exception:
+            # Such as a multiprocessing.Lock of the fork context: multiprocessing's own default on Linux before 3.14.
+            if chosen:
+                raise
+            method = "fork"
+    return method, inherited
+
+
+def _end_dropped(master: Master, callbacks: Callbacks) -> None:
+    """The pool was collected, or the program ends, without close()."""
+    if master.foreign:
+        return
+    master.abandon(PoolTerminated("the pool was dropped, or the program ended, before this was done"))
+    if not sys.is_finalizing():
+        callbacks.close()

@@ -1,0 +1,276 @@
+"""What ``apply_async`` and ``map_async`` return."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .._core import codec
+from .._core.master import Slot, run_quietly
+from .._core.messages import ERROR, GROUP, MIXED, VALUE
+from ..errors import InitializerError, TaskCancelled
+
+if TYPE_CHECKING:
+    from .._core.state import Task
+    from ._feed import Feed
+    from ._pool import Pool
+
+T = TypeVar("T")
+
+Callback = Callable[[Any], object]
+
+
+def read_record(task: Task, index: int, kind: int, blob: Any, pid: int | None) -> tuple[bool, Any]:
+    """One element's result or error, from a VALUE or ERROR record.  Unpickles: user code may run, none can escape."""
+    name = task.describe(index)
+    if kind == ERROR:
+        return False, codec.decode_error(blob, name, pid)
+    try:
+        return True, codec.loads(blob)
+    except BaseException as error:  # noqa: BLE001  # __setstate__ may raise anything, SystemExit included
+        return False, codec.unreadable_result(name, pid, error)
+
+
+class AsyncResult(Slot, Generic[T]):
+    """The result of one call, to come.
+
+    ``get`` and ``wait`` run the pool's loop while they wait, so that no other thread is needed for the result to
+    arrive.  Callbacks run in a thread of their own, before the result is ready.
+    """
+
+    __slots__ = ("__weakref__", "_callback", "_error_callback", "_pool", "_success", "_task", "_value")
+
+    def __init__(self, pool: Pool, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
+        self.settled = False
+        self.waiters = None
+        self._pool: Pool | None = pool  # keeps the pool alive until the result is there
+        self._callback = callback
+        self._error_callback = error_callback
+        self._success: bool | None = None  # None until the value is known
+        self._value: Any = None
+        self._task: Task | None = None
+        pool._master.pending.add(self)
+
+    __class_getitem__ = classmethod(types.GenericAlias)  # type: ignore[assignment]  # as multiprocessing has it
+
+    def ready(self) -> bool:
+        """Whether the call has ended, its callback included."""
+        return self.settled
+
+    def successful(self) -> bool:
+        """Whether the call ended without an exception.
+
+        Raises:
+            ValueError: it has not ended.
+        """
+        if not self.settled:
+            raise ValueError(f"{self!r} not ready; call wait() first")
+        return bool(self._success)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the call has ended, at most *timeout* seconds."""
+        pool = self._pool
+        if pool is not None and not (self._success is not None and pool._callbacks.is_current()):
+            pool._master.wait(self, timeout)
+
+    def get(self, timeout: float | None = None) -> T:
+        """The call's value.
+
+        Raises:
+            multiprocessing.TimeoutError: it has not ended within *timeout* seconds.
+            BaseException: what the call raised, its remote traceback as ``__cause__``.
+            TaskError: see `forkful.errors`.
+        """
+        if not self.settled:
+            self.wait(timeout)
+            # In its own callback a result is known before it is ready.
+            if not self.settled and self._success is None:
+                raise multiprocessing.TimeoutError(f"no result within {timeout:g} s; the task goes on")
+        if self._success:
+            value: T = self._value
+            return value
+        raise self._value
+
+    def cancel(self, *, kill: bool = False) -> bool:
+        """Take the call back.
+
+        Args:
+            kill: also end it where it is running, by killing its worker process (which is replaced).
+
+        Returns:
+            Whether it was taken back before it started or, with *kill*, is being ended; ``get()`` then raises
+            `TaskCancelled`.  False when it has ended, or runs and may go on.
+        """
+        pool, tasks = self._pool, self._open_tasks()
+        if self._success is not None or pool is None or not tasks:
+            return False
+        pool._master.cancel(tasks, kill=kill)
+        return isinstance(self._value, TaskCancelled) or any(task.cancelled for task in tasks)
+
+    def _open_tasks(self) -> list[Task]:
+        return [] if self._task is None else [self._task]
+
+    def __repr__(self) -> str:
+        if self._success is None:
+            return f"<{type(self).__name__} pending>"
+        return f"<{type(self).__name__} {'value' if self._success else 'error'}: {codec.short_repr(self._value)}>"
+
+    # What the master calls (`state.Sink`, `master.Pending`).
+
+    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
+        """The record of the call has arrived."""
+        self._end(*read_record(task, index, kind, blob, pid))
+
+    def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
+        """The call has ended without one."""
+        self._end(False, error)
+
+    def abort(self, error: BaseException) -> None:
+        """End with *error*, unless the call has ended."""
+        if not self.settled:
+            self._callback = self._error_callback = None  # a terminated pool calls nobody back
+            self._end(False, error)
+
+    def _end(self, success: bool, value: Any) -> None:
+        pool = self._pool
+        if pool is None or (self._success is not None and not self._is_stuck_in_callback()):
+            return
+        if self._success is None:
+            self._value = value
+            self._success = success
+        self._task = None
+        callback = self._callback if success else self._error_callback
+        if callback is None:
+            self._settle(pool)
+        else:
+            pool._callbacks.call(callback, self)
+
+    def abandon_with(self, error: BaseException) -> None:
+        """The call cannot be made: end with *error*."""
+        self._end(False, error)
+
+    def run_callback(self, callback: Callback) -> None:
+        """Call *callback*, then make this ready.  Runs in the callback thread; what *callback* raises is logged."""
+        pool = self._pool
+        if pool is None:
+            return  # the pool was terminated meanwhile
+        run_quietly(f"callback {codec.describe(callback)}", callback, self._value)
+        self._settle(pool)
+
+    def _is_stuck_in_callback(self) -> bool:
+        """Whether the value is known but the callback has not run: a terminated pool settles it without."""
+        return self._callback is None and self._error_callback is None
+
+    def _settle(self, pool: Pool) -> None:
+        """Make it ready.  Called by the thread that delivers, or by the one that ran the callback."""
+        self._callback = self._error_callback = None
+        self._pool = None
+        pool._master.pending.discard(self)
+        pool._master.settle(self)
+
+
+class MapResult(AsyncResult[list[T]]):
+    """The results of one map, to come; ready when every element has ended.  ``get`` raises the first error by position."""
+
+    __slots__ = ("_error", "_error_at", "_left", "_lock", "_source", "_values")
+
+    def __init__(
+        self, pool: Pool, length: int, callback: Callback | None = None, error_callback: Callback | None = None
+    ) -> None:
+        super().__init__(pool, callback, error_callback)
+        self._values: list[Any] = [None] * length
+        self._left = length
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._error_at = length
+        self._source: Feed | None = None
+
+    def follow(self, source: Feed) -> None:
+        """*source* makes this map's tasks; it is stopped when the map ends early."""
+        self._source = source
+
+    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
+        """A record of some elements has arrived."""
+        if kind == GROUP:
+            try:
+                values = codec.loads(blob)
+            except BaseException as error:  # noqa: BLE001  # __setstate__ may raise anything, SystemExit included
+                self._note(index, count, codec.unreadable_result(task.describe(index), pid, error))
+            else:
+                self._fill(index, values)
+        elif kind == MIXED:
+            for position, (ok, part) in enumerate(codec.loads(blob), index):
+                self._put(position, *read_record(task, position, VALUE if ok else ERROR, part, pid))
+        else:
+            self._put(index, *read_record(task, index, kind, blob, pid))
+
+    def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
+        """Some elements have ended with *error*."""
+        self._note(index, count, error)
+        if isinstance(error, InitializerError):
+            self.abandon(error)
+
+    def conclude_empty(self) -> None:
+        """There is nothing to wait for."""
+        self._conclude()
+
+    def abandon(self, error: BaseException) -> None:
+        """No further element can run (or be read): end now, with *error*."""
+        if self._source is not None:
+            self._source.stop()
+        self._end(False, error)
+
+    def abort(self, error: BaseException) -> None:
+        """End with *error*, unless the map has ended."""
+        if self._source is not None:
+            self._source.stop()
+        super().abort(error)
+
+    def cancel(self, *, kill: bool = False) -> bool:
+        """Take back what has not started (and end what runs, with *kill*); ``get()`` then raises `TaskCancelled`."""
+        source = self._source
+        if self._success is not None or source is None:
+            return False
+        error = TaskCancelled(f"{source.name} was cancelled by cancel()", task=source.name)
+        position, skipped = source.position, source.stop()
+        cancelled = super().cancel(kill=kill)
+        if skipped:
+            self._note(position, skipped, error)
+        return cancelled or bool(skipped)
+
+    def _open_tasks(self) -> list[Task]:
+        return [] if self._pool is None else self._pool._master.tasks_of(self)
+
+    def _put(self, index: int, success: bool, value: Any) -> None:
+        if success:
+            self._fill(index, [value])
+        else:
+            self._note(index, 1, value)
+
+    def _fill(self, index: int, values: list[Any]) -> None:
+        with self._lock:
+            self._values[index : index + len(values)] = values
+            self._left -= len(values)
+        self._conclude()
+
+    def _note(self, index: int, count: int, error: BaseException) -> None:
+        with self._lock:
+            if self._error is None or index < self._error_at:
+                self._error, self._error_at = error, index
+            self._left -= count
+        self._conclude()
+
+    def _conclude(self) -> None:
+        if self._left == 0 and self._success is None:
+            if self._error is None:
+                self._end(True, self._values)
+            else:
+                self._end(False, self._error)
+
+    def _settle(self, pool: Pool) -> None:
+        self._source = None
+        self._values = []
+        super()._settle(pool)

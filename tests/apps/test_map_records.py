@@ -1,0 +1,142 @@
+"""What a worker sends back, and the line it becomes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from forkful import Outcome
+from forkful.apps.mapping.calls import UNREADABLE, Call, CallFailed
+from forkful.apps.mapping.inputs import Item
+from forkful.apps.mapping.jsontext import NotJSONError, to_json
+from forkful.apps.mapping.records import make_record
+from forkful.errors import WorkerDied
+
+ITEM = Item("0123456789abcdef", "x", '"x"')
+
+
+def run(function: Any, item: Item = ITEM) -> dict[str, Any]:
+    """The record of one call, by way of the pickle that the pool makes."""
+    argument = UNREADABLE if item.problem is not None else item.argument
+    try:
+        outcome = Outcome(0, True, pickle.loads(pickle.dumps(Call(function)(argument))), None, 1, 42)
+    except CallFailed as error:
+        outcome = Outcome(0, False, None, pickle.loads(pickle.dumps(error)), 2, 42)
+    line = make_record(item, outcome).line
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    record: dict[str, Any] = json.loads(line, parse_constant=pytest.fail)
+    return record
+
+
+def test_record_of_a_result() -> None:
+    """All fields are there, in the documented order, with their types."""
+    record = run(lambda text: {"text": text, "list": (1, None, "ü\n\udc80")})
+    assert list(record) == ["id", "input", "ok", "result", "attempts", "pid", "started", "seconds"]
+    assert record["result"] == {"text": "x", "list": [1, None, "ü\n\udc80"]}
+    assert (record["id"], record["input"], record["ok"]) == ("0123456789abcdef", "x", True)
+    assert (record["attempts"], record["pid"]) == (1, 42)
+    assert record["started"] > 1_700_000_000
+    assert 0 <= record["seconds"] < 10
+
+
+def test_record_of_an_exception() -> None:
+    """Type, message and traceback, which begins at the user's function."""
+
+    def fail(text: str) -> None:
+        raise LookupError(f"no {text}")
+
+    record = run(fail)
+    assert list(record) == ["id", "input", "ok", "error", "attempts", "pid", "started", "seconds"]
+    assert record["ok"] is False
+    assert record["error"]["type"] == "LookupError"
+    assert record["error"]["message"] == "no x"
+    lines = record["error"]["traceback"].splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].endswith("in fail")
+    assert lines[-1] == "LookupError: no x"
+    assert record["attempts"] == 2
+    assert record["seconds"] >= 0
+
+
+class BrokenError(Exception):
+    """Cannot be pickled, nor shown."""
+
+    def __reduce__(self) -> str:
+        raise TypeError
+
+    def __str__(self) -> str:
+        raise KeyError(1)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SystemExit(3), "SystemExit"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (BrokenError(), "BrokenError"),
+        (ExceptionGroup("two", [ValueError(1), ValueError(2)]), "ExceptionGroup"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_any_exception_has_a_record(error: BaseException, kind: str) -> None:
+    """Exits, interrupts and exceptions that can neither be pickled nor shown are failures like all others."""
+
+    def fail(_text: str) -> None:
+        raise error
+
+    assert run(fail)["error"]["type"] == kind
+
+
+CIRCULAR: list[Any] = []
+CIRCULAR.append(CIRCULAR)
+DEEP = functools.reduce(lambda inner, _: [inner], range(100_000), [1])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({1, 2}, "type 'set'"),
+        (b"x", "type 'bytes'"),
+        ([object()], "type 'object'"),
+        ({(1, 2): 3}, "keys must be"),
+        (math.nan, "Out of range"),
+        ([math.inf], "Out of range"),
+        (CIRCULAR, "Circular"),
+        (DEEP, "nested too deeply"),
+    ],
+)
+def test_result_that_is_no_json(value: object, message: str) -> None:
+    """The input fails with a word on what the result held; the work was done, and its time is told."""
+    with pytest.raises(NotJSONError, match=message):
+        to_json(value)
+    record = run(lambda _: value)
+    assert record["error"]["type"] == "ResultNotJSON"
+    assert message in record["error"]["message"]
+    assert record["error"]["traceback"] is None
+    assert record["started"] is not None
+
+
+def test_record_of_a_line_that_cannot_be_read() -> None:
+    """The function is not called for it, and the record says so."""
+    record = run(pytest.fail, Item("id", None, '"{"', problem="in.jsonl line 3 is not JSON"))
+    assert record["error"] == {"type": "InputNotJSON", "message": "in.jsonl line 3 is not JSON", "traceback": None}
+    assert (record["input"], record["attempts"], record["pid"], record["started"]) == ("{", 0, None, None)
+
+
+def test_record_of_a_crash() -> None:
+    """What a dead worker can no longer tell is null; what the pool knows is there."""
+    outcome = Outcome(0, False, None, WorkerDied("it died; do this"), 3, 99)
+    record = json.loads(make_record(ITEM, outcome).line)
+    assert record["error"] == {"type": "WorkerDied", "message": "it died; do this", "traceback": None}
+    assert (record["attempts"], record["pid"], record["started"], record["seconds"]) == (3, 99, None, None)
+
+
+def test_call_has_the_functions_name() -> None:
+    """The pool's messages speak of the user's function, not of ours."""
+    assert Call(json.loads).__name__ == "loads"

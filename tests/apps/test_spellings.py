@@ -1,0 +1,38 @@
+"""Times and numbers of processes, as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkful.apps.spellings import parse_duration, parse_jobs
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("5m", 300), ("1.5", 1.5), ("1.5h", 5400), ("250ms", 0.25), (".5", 0.5), (" 2 s ", 2), ("1d", 86400)],
+)
+def test_duration(text: str, seconds: float) -> None:
+    """Each spelling gives its seconds."""
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "5x", "-5", "0", "0s", "inf", "nan", "1:30", "5 m s", "1" * 400])
+def test_no_duration(text: str) -> None:
+    """What is no time, or no time to wait for, is refused with a word on what to write."""
+    with pytest.raises(ValueError, match="; write"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus", "number"), [("4", 8, 4), ("50%", 8, 4), ("100%", 3, 3), ("1%", 2, 1), ("200%", 2, 4), ("1", 64, 1)]
+)
+def test_jobs(text: str, cpus: int, number: int) -> None:
+    """A number is itself, a share is of the CPUs and never nothing."""
+    assert parse_jobs(text, cpus) == number
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "abc", "", "1.5", "0%", "-5%", "%", "4x"])
+def test_no_jobs(text: str) -> None:
+    """Less than one process, or no number, is refused with a word on what to write."""
+    with pytest.raises(ValueError, match="; write"):
+        parse_jobs(text, cpus=8)

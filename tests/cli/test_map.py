@@ -1,0 +1,331 @@
+"""``forkful map`` from end to end: what it writes, what it says, how it ends."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Shell
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "census.py"
+
+
+def test_every_input_has_its_record(shell: Shell) -> None:
+    """All results are there; the summary is on standard error, and nothing on standard output."""
+    shell.write("in.txt", *(str(number) for number in range(500)))
+    done = shell.run("map", "work:length", "in.txt", "-o", "out.jsonl", "-j", "2")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("forkful: 500 done in ")
+    assert {text: record["result"] for text, record in shell.records().items()} == {
+        str(number): len(str(number)) for number in range(500)
+    }
+    record = shell.records()["0"]
+    assert list(record) == ["id", "input", "ok", "result", "attempts", "pid", "started", "seconds"]
+    assert record["pid"] != os.getpid()
+    assert abs(record["started"] - time.time()) < 600
+
+
+def test_failures_are_records(shell: Shell) -> None:
+    """An input that fails is a record and exit code 1; the summary names the type and an example."""
+    shell.write("in.txt", "1", "x", "3", "y")
+    done = shell.run("map", "work.py:parse", "in.txt", "-o", "out.jsonl")
+    assert done.returncode == 1
+    assert "4 done" in done.stderr
+    assert "2 ok, 2 failed" in done.stderr
+    assert "2 x ValueError, such as " in done.stderr
+    error = shell.records()["x"]["error"]
+    assert error["type"] == "ValueError"
+    assert error["message"] == "invalid literal for int() with base 10: 'x'"
+    assert "in parse" in error["traceback"]
+
+
+def test_json_inputs(shell: Shell) -> None:
+    """Values come and go unchanged; a malformed line is one failed record that names its place."""
+    shell.write("in.jsonl", '{"a": [1, null]}', '"ü"', "{", "2.5")
+    done = shell.run("map", "work.py:echo", "in.jsonl", "-o", "out.jsonl")
+    records = [json.loads(line) for line in shell.out.read_text().splitlines()]
+    assert done.returncode == 1
+    good = [record for record in records if record["ok"]]
+    assert sorted(map(str, (record["result"] for record in good))) == sorted(["{'a': [1, None]}", "ü", "2.5"])
+    assert all(record["result"] == record["input"] for record in good)
+    (bad,) = [record for record in records if not record["ok"]]
+    assert bad["error"]["type"] == "InputNotJSON"
+    assert "in.jsonl line 3" in bad["error"]["message"]
+
+
+def test_standard_input_and_output(shell: Shell) -> None:
+    """Records go to standard output when no file is named, and nothing else does."""
+    done = shell.run("map", "work:echo", "-", stdin="a\nb\nc\n")
+    assert done.returncode == 0
+    assert sorted(json.loads(line)["result"] for line in done.stdout.splitlines()) == ["a", "b", "c"]
+
+
+def test_records_come_while_inputs_are_written(shell: Shell) -> None:
+    """With a slow writer on standard input, each record comes without waiting for the next input."""
+    with shell.start("map", "work:echo", "-", "-j", "1", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for text in ("a", "b"):
+            process.stdin.write(f"{text}\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["result"] == text
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("function", ["announce", "write_binary"])
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_function_that_prints(shell: Shell, function: str, to_file: bool) -> None:
+    """What a function prints is never among the records, and is not lost."""
+    shell.write("in.txt", "a", "b")
+    arguments = ["map", f"work.py:{function}", "in.txt", "-j", "2", *(["-o", "out.jsonl"] if to_file else [])]
+    done = shell.run(*arguments, errors="surrogateescape")
+    assert done.returncode == 0
+    printed = done.stdout if to_file else done.stderr
+    records = shell.out.read_text() if to_file else done.stdout
+    assert sorted(json.loads(line)["result"] for line in records.splitlines()) == ["a", "b"]
+    for expected in {"announce": ["out a\n", "out b\n"], "write_binary": ["\udcff\n"]}[function]:
+        assert expected in printed
+    if function == "announce":
+        assert "err a\n" in done.stderr
+
+
+def test_result_that_is_no_json(shell: Shell) -> None:
+    """It fails its input, by name of the type, and nothing else."""
+    shell.write("in.txt", "a")
+    assert shell.run("map", "work.py:bag", "in.txt", "-o", "out.jsonl").returncode == 1
+    assert "'set'" in shell.records()["a"]["error"]["message"]
+
+
+def test_crash_of_one_input(shell: Shell) -> None:
+    """A function that takes its process down fails its own input; all others are done."""
+    shell.write("in.txt", *map(str, range(20)), "crash", *map(str, range(20, 40)))
+    done = shell.run("map", "work.py:crash", "in.txt", "-o", "out.jsonl", "-j", "2")
+    assert done.returncode == 1
+    records = shell.records()
+    assert len(records) == 41
+    assert [text for text, record in records.items() if not record["ok"]] == ["crash"]
+    assert records["crash"]["error"]["type"] == "WorkerDied"
+    assert "exit code 3" in records["crash"]["error"]["message"]
+
+
+def test_exit_of_one_input(shell: Shell) -> None:
+    """sys.exit() in the function is that input's error."""
+    shell.write("in.txt", "leave", "stay")
+    assert shell.run("map", "work.py:leave", "in.txt", "-o", "out.jsonl").returncode == 1
+    assert shell.records()["leave"]["error"]["type"] == "SystemExit"
+    assert shell.records()["stay"]["ok"]
+
+
+def test_timeout_of_one_input(shell: Shell) -> None:
+    """An input that takes too long fails; its worker is replaced and the rest is done."""
+    shell.write("in.txt", "a", "hang", *map(str, range(20)))
+    done = shell.run("map", "work.py:hang", "in.txt", "-o", "out.jsonl", "-j", "1", "--timeout", "0.5s")
+    assert done.returncode == 1
+    records = shell.records()
+    assert len(records) == 22
+    assert [text for text, record in records.items() if not record["ok"]] == ["hang"]
+    assert records["hang"]["error"]["type"] == "TaskTimeout"
+
+
+@pytest.mark.parametrize("function", ["second_time", "crash_once"])
+def test_retries(shell: Shell, function: str) -> None:
+    """An exception and a crash are tried again; the record says how often."""
+    shell.write("in.txt", "one", "two")
+    done = shell.run("map", f"work.py:{function}", "in.txt", "-o", "out.jsonl", "-j", "1", "--retries", "2")
+    assert done.returncode == 0, done.stderr
+    assert {(record["result"], record["attempts"]) for record in shell.records().values()} == {("again", 2)}
+
+
+def test_retries_run_out(shell: Shell) -> None:
+    """What fails every time is tried once and then as often as asked."""
+    shell.write("in.txt", "x", "crash")
+    shell.run("map", "work.py:parse", "in.txt", "-o", "out.jsonl", "--retries", "2")
+    assert shell.records()["x"]["attempts"] == 3
+    shell.run("map", "work.py:crash", "in.txt", "-o", "out.jsonl", "--retries", "2", "--overwrite")
+    assert shell.records()["crash"]["attempts"] == 3
+    assert shell.records()["x"]["attempts"] == 1
+
+
+def test_init(shell: Shell) -> None:
+    """Each worker is set up once before its first input, in the same module that the function sees."""
+    shell.write("in.txt", *"abcdef")
+    done = shell.run("map", "work.py:is_set_up", "in.txt", "-o", "out.jsonl", "-j", "2", "--init", "work.py:set_up")
+    assert done.returncode == 0
+    assert all(record["result"] for record in shell.records().values())
+
+
+def test_init_that_fails(shell: Shell) -> None:
+    """One line with the reason, exit code 1, and no record."""
+    shell.write("in.txt", *map(str, range(1000)))
+    done = shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--init", "work.py:fail_to_set_up")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("forkful: the workers cannot start: RuntimeError: no such database; ")
+    assert shell.out.read_text() == ""
+
+
+def test_nothing_to_do(shell: Shell) -> None:
+    """No inputs is no error: an empty output."""
+    shell.write("in.txt")
+    done = shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl")
+    assert (done.returncode, shell.out.read_text()) == (0, "")
+
+
+def test_output_is_not_overwritten_by_accident(shell: Shell) -> None:
+    """A second run into the same file is refused; --overwrite replaces it."""
+    shell.write("in.txt", "a")
+    assert shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl").returncode == 0
+    before = shell.out.read_bytes()
+    done = shell.run("map", "work.py:length", "in.txt", "-o", "out.jsonl")
+    assert (done.returncode, shell.out.read_bytes()) == (2, before)
+    assert done.stderr == "forkful: out.jsonl: has records in it already; remove it, or say --overwrite\n"
+    assert shell.run("map", "work.py:length", "in.txt", "-o", "out.jsonl", "--overwrite").returncode == 0
+    assert shell.records()["a"]["result"] == 1
+
+
+def test_full_disk(shell: Shell, small_disk: Callable[[], None]) -> None:
+    """One line says that there is no room; every record in the file is whole."""
+    shell.write("in.txt", *map(str, range(100)))
+    done = shell.run("map", "work.py:big", "in.txt", "-o", "out.jsonl", "-j", "2", preexec_fn=small_disk)
+    assert done.returncode == 1
+    assert done.stderr.startswith("forkful: cannot write out.jsonl: File too large; what it holds is whole: make space")
+    assert done.stderr.count("\n") == 1
+    records = shell.records()
+    assert 0 < len(records) < 100
+    assert f"({len(records)} inputs were done)" in done.stderr
+
+
+def test_device_that_is_full(shell: Shell) -> None:
+    """The same on a device."""
+    shell.write("in.txt", "a", "b")
+    done = shell.run("map", "work.py:echo", "in.txt", "-o", "/dev/full")
+    assert done.returncode == 1
+    assert "cannot write /dev/full: No space left on device" in done.stderr
+
+
+def test_closed_stdout(shell: Shell) -> None:
+    """`| head` ends it quietly."""
+    shell.write("in.txt", *map(str, range(20_000)))
+    with shell.start("map", "work.py:echo", "in.txt") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith('{"id": ')
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 1
+
+
+def test_closed_stdout_of_help(shell: Shell) -> None:
+    """Also where only help is printed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with shell.start("--help", stdout=writer) as process:
+        os.close(writer)
+        _, err = process.communicate(timeout=60)
+    assert err == ""
+
+
+def test_interrupt(shell: Shell) -> None:
+    """Ctrl-C: back at once, whole lines, a word on how far it came, 130, and no process is left."""
+    shell.write("in.txt", *map(str, range(50)))
+    with shell.start(
+        "map", "work.py:say_and_hang", "in.txt", "-o", "out.jsonl", "-j", "2", start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("begun")
+        pressed = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        err = process.stderr.read()  # to its end: every process that had it is gone
+        code = process.wait(timeout=60)
+        took = time.monotonic() - pressed
+    assert code == 130
+    assert "Traceback" not in err
+    assert "forkful: interrupted: 0 inputs are done, their records are in out.jsonl\n" in err
+    assert took < 10  # on an idle machine 0.1; a bound that only a hang exceeds
+    assert shell.records() == {}
+
+
+def test_interrupt_keeps_what_is_done(shell: Shell) -> None:
+    """The records written before a Ctrl-C are whole, and as many as the last words say."""
+    shell.write("in.txt", *map(str, range(200)), "hang")
+    with shell.start("map", "work.py:hang", "-", "-j", "2", stdin=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("a\nb\nhang\n")
+        process.stdin.flush()
+        lines = [process.stdout.readline() for _ in range(2)]
+        os.killpg(process.pid, signal.SIGINT)
+        assert (
+            "forkful: interrupted: 2 inputs are done, their records are in standard output\n" in process.stderr.read()
+        )
+        assert process.wait(timeout=60) == 130
+        assert process.stdout.read() == ""
+    assert sorted(json.loads(line)["result"] for line in lines) == ["a", "b"]
+
+
+def test_bar_on_a_terminal(shell: Shell) -> None:
+    """On a terminal a bar shows what is done of the total, failures, and workers."""
+    shell.write("in.txt", "1", "2", "x")
+    controller, terminal = pty.openpty()
+    with shell.start(
+        "map",
+        "work.py:parse",
+        "in.txt",
+        "-o",
+        "out.jsonl",
+        "-j",
+        "2",
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while chunk := _read_terminal(controller):
+            shown += chunk
+        assert process.wait(timeout=60) == 1
+    os.close(controller)
+    text = shown.decode()
+    assert "3/3" in text
+    assert "1 failed" in text
+    assert "2 workers" in text
+    assert "3 done in " in text
+
+
+def _read_terminal(controller: int) -> bytes:
+    try:
+        return os.read(controller, 65536)
+    except OSError:  # how Linux says that the other side is closed
+        return b""
+
+
+def test_census_equals_a_plain_loop(shell: Shell) -> None:
+    """The example over a few hundred real files, byte for byte once sorted."""
+    names = subprocess.run([sys.executable, EXAMPLE, "--list"], capture_output=True, text=True, check=True, timeout=60)
+    files = shell.write("files.txt", *names.stdout.splitlines()[::6])
+    spec = importlib.util.spec_from_file_location("census_serial", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    census = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(census)
+    serial = sorted(census.serial_lines((shell.directory / files).read_text().splitlines()))
+
+    done = shell.run("map", f"{EXAMPLE}:census", files, "-o", "out.jsonl", "-j", "2", "--progress")
+    assert done.returncode == 0, done.stderr
+    mapped = [
+        json.dumps({"input": record["input"], "result": record["result"]}, sort_keys=True)
+        for record in shell.records().values()
+    ]
+    assert len(serial) > 100
+    assert sorted(mapped) == serial

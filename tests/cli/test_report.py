@@ -1,0 +1,115 @@
+"""What the command says of a map, in words."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from forkful.apps.mapping import Summary
+from forkful.apps.mapping.inputs import Item
+from forkful.apps.mapping.records import Failure, Record
+from forkful.cli._progress import progress_line, watching
+from forkful.cli._report import report, spell_seconds
+
+
+def summary_of(*records: Record, **facts: object) -> Summary:
+    """The summary after *records*, at the end of ten seconds."""
+    summary = Summary(processes=2, output="out.jsonl", _begun=0.0, _ended=10.0, **facts)  # type: ignore[arg-type]
+    for number, record in enumerate(records):
+        summary.add(Item(f"id{number}", None, f'"input {number}"'), record)
+    return summary
+
+
+def test_report() -> None:
+    """Counts, times, failures by type with an example, slowest inputs."""
+    value_error = Failure("ValueError", "bad\nthing")
+    records = [
+        Record(b"", 4.0, None),
+        Record(b"", 2.0, value_error),
+        Record(b"", 2.0, value_error),
+        Record(b"", None, Failure("WorkerDied", "it died")),
+    ]
+    assert list(report(summary_of(*records))) == [
+        "forkful: 4 done in 10.0 s: 1 ok, 3 failed -> out.jsonl",
+        "  an input took 2.0 s (p50), 4.0 s (p95); 2 workers 40% busy",
+        '  failed       2 x ValueError, such as id1 "input 1": bad thing',
+        '  failed       1 x WorkerDied, such as id3 "input 3": it died',
+        '  slowest    4.0 s  id0 "input 0"',
+        '  slowest    2.0 s  id2 "input 2"',
+        '  slowest    2.0 s  id1 "input 1"',
+    ]
+
+
+def test_report_of_nothing() -> None:
+    """No inputs: one line, and no division by zero."""
+    assert list(report(summary_of())) == ["forkful: 0 done in 10.0 s: 0 ok, 0 failed -> out.jsonl"]
+
+
+def test_report_of_an_interrupted_map() -> None:
+    """The first line says how far it came, and where that is."""
+    lines = list(report(summary_of(Record(b"", 1.0, None), interrupted=True, total=5)))
+    assert lines[0] == "forkful: interrupted: 1 of 5 inputs are done, their records are in out.jsonl"
+
+
+def test_long_examples_are_cut() -> None:
+    """An input of a megabyte does not fill the terminal."""
+    summary = summary_of(Record(b"", 1.0, Failure("ValueError", "x" * 100_000)))
+    assert all(len(line) < 200 for line in report(summary))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0000005, "0 µs"),
+        (0.0005, "500 µs"),
+        (0.0123, "12 ms"),
+        (3.21, "3.2 s"),
+        (59.99, "60.0 s"),
+        (61, "1 min 1 s"),
+        (3725, "1 h 2 min"),
+    ],
+)
+def test_seconds_in_words(seconds: float, text: str) -> None:
+    """Each size of time has its unit."""
+    assert spell_seconds(seconds) == text
+
+
+def test_progress_line() -> None:
+    """Done, failed, rate, and what is left when the total is known."""
+    records = [Record(b"", 1.0, None)] * 19 + [Record(b"", 1.0, Failure("E", ""))]
+    assert progress_line(summary_of(*records)) == "forkful: 20 done, 1 failed, 2/s"
+    assert progress_line(summary_of(*records, total=60)) == "forkful: 20 of 60 done, 1 failed, 2/s, 20.0 s left"
+    assert progress_line(summary_of(total=60)) == "forkful: 0 of 60 done, 0 failed, 0/s"
+
+
+def test_no_progress_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal nothing is shown unless it is asked for."""
+    with watching(None, records_on_stdout=False) as watcher:
+        assert watcher is None
+    with watching(False, records_on_stdout=False) as watcher:
+        assert watcher is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_plain_lines(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere than on a terminal, a line now and then, also while nothing is done."""
+    monkeypatch.setattr("forkful.cli._progress._LINE_EVERY", 0.001)
+    with watching(True, records_on_stdout=True) as watcher:
+        assert watcher is not None
+        watcher(summary_of(Record(b"", 1.0, None), total=2))
+        deadline = time.monotonic() + 30
+        err = ""
+        while err.count("\n") < 2 and time.monotonic() < deadline:
+            err += capfd.readouterr().err
+    assert err.startswith("forkful: 1 of 2 done, 0 failed, 0/s, 10.0 s left\n" * 2)
+
+
+def test_help_does_not_import_rich() -> None:
+    """What only a bar needs is not imported for anything else."""
+    import subprocess
+
+    program = "import sys, forkful.cli; forkful.cli.main(['map', '--help']); print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

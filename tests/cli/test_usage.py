@@ -1,0 +1,96 @@
+"""Usage errors: one line on standard error, exit code 2, nothing written, nothing started."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from forkful.cli import main
+
+from .conftest import WORK
+
+GOOD = ["map", "work.py:echo", "in.txt", "-o", "out.jsonl"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a module and some inputs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*os.sys.path])  # type: ignore[attr-defined]  # a look-up may add to it
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    Path("work.py").write_text(WORK)
+    Path("in.txt").write_text("a\nb\n")
+    Path("old.jsonl").write_text("{}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "missing command; see `forkful --help`"),
+        (["mop"], "no such command 'mop'"),
+        (["map"], "missing argument 'FUNC'; see `forkful map --help`"),
+        (["map", "work.py:echo"], "missing argument 'INPUTS...'; see `forkful map --help`"),
+        ([*GOOD, "--sped"], "no such option '--sped'"),
+        ([*GOOD, "-j"], "option '-j' requires an argument; see `forkful map --help`"),
+        ([*GOOD, "-j", "0"], "--jobs: '0' is too few processes; write 1 or more"),
+        ([*GOOD, "-j", "-2"], "--jobs: '-2' is too few processes; write 1 or more"),
+        ([*GOOD, "-j", "abc"], "--jobs: 'abc' is not a number of processes; write one such as 4"),
+        ([*GOOD, "--timeout", "soon"], "--timeout: 'soon' is not a time; write 30s"),
+        ([*GOOD, "--timeout", "0"], "--timeout: '0' is no time to wait for; write more than zero"),
+        ([*GOOD, "--retries", "-1"], "--retries: -1 is not in the range x>=0; see `forkful map --help`"),
+        ([*GOOD, "--retries", "x"], "--retries: 'x' is not a valid integer"),
+        ([*GOOD, "--init", "work.py:no"], "work.py has no 'no'; "),
+        ([*GOOD, "gone.txt"], "gone.txt: cannot be read: No such file or directory; check the path"),
+        ([*GOOD, "*.csv"], "*.csv: no file matches; check the pattern"),
+        ([*GOOD, "."], ".: is a directory; name its files"),
+        (["map", "work.py:eco", "in.txt", "-o", "out.jsonl"], "work.py has no 'eco'; did you mean 'echo'?"),
+        (["map", "echo", "in.txt", "-o", "out.jsonl"], "'echo' names no function; write module:function"),
+        (["map", "wrok.py:echo", "in.txt", "-o", "out.jsonl"], "wrok.py: no such file; check the path"),
+        (["map", "wrok_:echo", "in.txt", "-o", "out.jsonl"], "no module named 'wrok_'; check the spelling"),
+        (["map", "work.py:echo", "in.txt", "-o", "no/out.jsonl"], "no/out.jsonl: there is no directory no; make it"),
+        (["map", "work.py:echo", "in.txt", "-o", "/proc/out.jsonl"], "/proc/out.jsonl: cannot be written: "),
+        (["map", "work.py:echo", "in.txt", "-o", "."], ".: is a directory; name a file in it"),
+        (["map", "work.py:echo", "in.txt", "-o", "old.jsonl"], "old.jsonl: has records in it already; remove it"),
+        (["map", "work.py:echo", "in.txt", "-o", "in.txt", "--overwrite"], "in.txt: is an input too; write"),
+    ],
+)
+def test_usage_errors(here: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    """Each says in one line what is wrong and what to do."""
+    before = {path: path.read_bytes() for path in here.iterdir()}
+    assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"forkful: {message}")
+    assert re.fullmatch(r"forkful: .+; .+\n", err)
+    assert {path: path.read_bytes() for path in here.iterdir()} == before
+
+
+@pytest.mark.parametrize("arguments", [GOOD, [*GOOD, "-j", "50%"]])
+def test_environment_that_makes_no_sense(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """A number of CPUs that is none is a usage error too."""
+    monkeypatch.setenv("FORKFUL_CPU_COUNT", "many")
+    assert main(arguments) == 2
+    assert re.fullmatch(r"forkful: .*FORKFUL_CPU_COUNT is 'many'; .+\n", capfd.readouterr().err)
+    assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["map", "--help"]])
+def test_help_has_examples(capfd: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """Help goes to standard output, and shows how the command is used."""
+    assert main(arguments) == 0
+    out, err = capfd.readouterr()
+    assert "Examples:\n" in out
+    assert "forkful map mymodule:work inputs.txt -o results.jsonl\n" in out
+    assert err == ""
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    """The version is the installed package's."""
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"forkful \d+\.\d+.*\n", capfd.readouterr().out)

@@ -1,0 +1,1 @@
+"""CPython's own pool tests, run from the installed interpreter against ``forkful.Pool``."""
