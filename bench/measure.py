@@ -68,6 +68,7 @@ class Measure:
     quick_size: int = 1
     peer_size: int | None = None  # for the others, when at full size they would take minutes
     unit: Unit = "seconds"
+    per_task: bool = False  # whether the value divided by the size means something
     start_method: str = "forkserver"
     strict_start_method: bool = False  # leave out a peer that lacks it, instead of taking the peer's own
     rounds: int = 5
@@ -80,3 +81,12 @@ class Measure:
         if quick:
             return self.quick_size
         return self.size if contestant == US or self.peer_size is None else self.peer_size
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A number to reach that is not measured yet."""
+
+    title: str
+    target: Target
+    unit: Unit = "seconds"

@@ -13,8 +13,8 @@ Three differences could not be written away, and are decided in the peers' favou
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
@@ -212,11 +212,17 @@ class Peer:
         return importlib.util.find_spec(self.requires) is not None
 
     def version(self) -> str:
-        """The installed version; empty for the standard library's."""
+        """What was measured, for people."""
+        import importlib.metadata  # slow, and the process that takes a sample has no use for it
+
+        if self.requires.partition(".")[0] in sys.stdlib_module_names:
+            return "Python's own"
+        if not self.installed():
+            return "—"
         try:
             return importlib.metadata.version(self.requires)
         except importlib.metadata.PackageNotFoundError:
-            return ""
+            return "not packaged"  # found on the path, such as a source tree
 
 
 POOL_SCRIPT = ("pool.apply(identity, (1,))", "pool.terminate()")

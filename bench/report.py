@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .measure import US, Comparison, Measure, Target, Unit
+from .measure import US, Comparison, Measure, Planned, Target, Unit
 from .results import MeasureResult, Series, Spread, compare
 from .verdict import Verdict, judge, times_as_fast
 
+TIMES = "\N{MULTIPLICATION SIGN}"  # by name: in a string it looks like an x
 GRADES = {"aim": "aim", "must": "must", "no": "**no**", "unknown": "not known"}
-STANDARD_LIBRARY = "stdlib"
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Run:
     """All that a report is made of."""
 
     machine: Mapping[str, str]
-    versions: Mapping[str, str]  # by peer; empty for the standard library's
+    versions: Mapping[str, str]  # by peer
     load_before: float
     minutes: float
     quick: bool
     complete: bool  # every measure and every peer asked for
     measures: Sequence[tuple[Measure, MeasureResult]]
-    planned: Sequence[tuple[str, str, str]]
+    planned: Sequence[Planned]
 
 
 def render(run: Run) -> str:
@@ -70,7 +70,10 @@ def summary(run: Run) -> Iterator[str]:
                     met,
                 )
             )
-    rows += [(name, "", "", must, aim, "not measured yet") for name, must, aim in run.planned]
+    for planned in run.planned:
+        target = planned.target
+        must, aim = (spell_bound(planned.unit, target, bound) for bound in (target.must, target.aim))
+        rows.append((planned.title, target.against or "—", "—", must, aim, "not measured yet"))
     yield from table(("measure", "against", US, "must", "aim", "met"), rows)
 
 
@@ -81,20 +84,24 @@ def details(run: Run) -> Iterator[str]:
         yield measure.how
         yield ""
         ours = result.of(US)
-        columns = ("pool", "version", "start method", "result", *(["per task"] if has_tasks(measure) else []))
+        columns = ("pool", "version", "start method", "result", *(["per task"] if measure.per_task else []))
         rows = [
             (
                 series.contestant,
-                (run.versions[series.contestant] or STANDARD_LIBRARY) if series.contestant in run.versions else "—",
+                run.versions.get(series.contestant, "—"),
                 series.start_method or "—",
                 spell_series(measure.unit, series),
-                *([spell_per_task(series)] if has_tasks(measure) else []),
+                *([spell_per_task(series)] if measure.per_task else []),
                 spell_against(ours, series),
                 remarks(series, ours),
             )
             for series in result.series
+            if not series.absent
         ]
-        yield from table((*columns, f"{US} is", "remarks"), rows)
+        yield from table((*columns, f"times {US}'s", "remarks"), rows)
+        if absent := [f"{series.contestant} ({series.absent})" for series in result.series if series.absent]:
+            yield ""
+            yield f"Not measured: {', '.join(absent)}."
         yield ""
 
 
@@ -115,15 +122,8 @@ def title(measure: Measure, result: MeasureResult) -> str:
     return measure.title.format(n=f"{ours.size if ours else measure.size:,}")
 
 
-def has_tasks(measure: Measure) -> bool:
-    """Whether a value is the time of many tasks, all of the same kind."""
-    return measure.unit == "seconds" and measure.title.startswith(("{n} ×", "`map` of {n}"))
-
-
 def spell_series(unit: Unit, series: Series) -> str:
     """The spread of the values, or why there are none."""
-    if series.absent:
-        return series.absent
     if series.spread is None:
         return f"**{spell_failures(series)}**"
     return spell_spread(unit, series.spread)
@@ -134,7 +134,7 @@ def spell_per_task(series: Series) -> str:
 
 
 def spell_against(ours: Series | None, theirs: Series) -> str:
-    """How many times as fast (or as small) forkful is as another, when both did the same."""
+    """How many times forkful's result another's is, when both did the same."""
     if ours is None or ours is theirs or ours.size != theirs.size:
         return "—"
     spread = compare(ours, theirs, times_as_fast)
@@ -162,13 +162,16 @@ def spell_result(unit: Unit, verdict: Verdict) -> str:
         return "—"
     if is_ratio(verdict.target.comparison):
         return spell_ratios(verdict.spread)
-    return spell_spread(unit, verdict.spread)
+    plus = "+" if verdict.target.comparison == "more" and verdict.spread.median > 0 else ""
+    return plus + spell_spread(unit, verdict.spread)
 
 
 def spell_bound(unit: Unit, target: Target, bound: float) -> str:
     sign = "≥" if target.comparison == "times as fast" else "≤"
     more = "+" if target.comparison == "more" else ""
-    return f"{sign} {more}{f'{bound:g}×' if is_ratio(target.comparison) else spell(unit, bound, round_number=True)}"
+    return (
+        f"{sign} {more}{f'{bound:g}{TIMES}' if is_ratio(target.comparison) else spell(unit, bound, round_number=True)}"
+    )
 
 
 def is_ratio(comparison: Comparison) -> bool:
@@ -176,14 +179,14 @@ def is_ratio(comparison: Comparison) -> bool:
 
 
 def spell_ratios(spread: Spread) -> str:
-    return f"{digits(spread.median)}× ({digits(spread.least)}–{digits(spread.most)})"
+    return f"{digits(spread.median)}{TIMES} ({digits(spread.least)} to {digits(spread.most)})"
 
 
 def spell_spread(unit: Unit, spread: Spread) -> str:
     """A median with its least and most, all in the unit that suits the median."""
     scale, symbol = scale_for(unit, spread.median)
     least, most = digits(spread.least / scale), digits(spread.most / scale)
-    return f"{digits(spread.median / scale)} {symbol} ({least}–{most})"
+    return f"{digits(spread.median / scale)} {symbol} ({least} to {most})"
 
 
 def spell(unit: Unit, value: float, *, round_number: bool = False) -> str:

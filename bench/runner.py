@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -20,6 +22,7 @@ from .results import MeasureResult, Outcome, Series
 
 ROOT = Path(__file__).parents[1]
 FAILURES_IN_A_ROW = 2  # after these a contestant sits the measure out: a hang costs a watchdog each time
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CLEAN_UP = 1.0  # seconds for helpers of a killed pool (resource trackers) to remove its semaphores
 
 Log = Callable[[str], None]
@@ -58,7 +61,7 @@ def enter(measure: Measure, name: str, plan: Plan) -> Series:
         series.absent = "left out (--peers)"
     elif not peer.installed():
         series.absent = "not installed"
-    elif measure.start_method not in peer.start_methods:
+    elif measure.start_method and measure.start_method not in peer.start_methods:
         series.start_method = peer.start_methods[0]
         if measure.strict_start_method:
             series.absent = f"has no `{measure.start_method}`"
@@ -110,8 +113,9 @@ def run_bounded(arguments: list[str], seconds: float, stderr: int) -> bool:
         process.wait()  # not with a timeout: that would poll, beside what is measured
     finally:
         watchdog.cancel()
-        end_group(process.pid)
+        process.kill()  # only when we were interrupted
         process.wait()
+        end_group(process.pid)
     return hung.is_set()
 
 
@@ -120,10 +124,24 @@ def end_group(group: int) -> None:
     kind = signal.SIGTERM
     deadline = time.monotonic() + CLEAN_UP
     while True:
+        reap(group)
         try:
             os.killpg(group, kind)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group that has only zombies left
             return
         if time.monotonic() > deadline:
             kind = signal.SIGKILL
-        time.sleep(0.005)  # the processes are not our children: there is nothing to wait for
+        time.sleep(0.002)  # where orphans go to init, nothing tells us of their end
+
+
+def reap(group: int) -> None:
+    """Bury those of a process group that are our children and have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what samples leave behind, where the kernel can do that: some init takes a second to reap."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .measure import US, Comparison, Measure, Target
-from .results import MeasureResult, Spread, compare
+from .results import MeasureResult, Series, Spread, compare
 
 Grade = Literal["aim", "must", "no", "unknown"]
 
@@ -43,27 +43,30 @@ COMPARE: dict[Comparison, Callable[[float, float], float]] = {
 
 
 def judge(measure: Measure, result: MeasureResult) -> list[Verdict]:
-    """A verdict for each target.  The median decides, a failure in any round does too."""
+    """A verdict for each target.  The median decides; one round in which forkful fails is a no."""
     return [judge_target(target, result) for target in measure.targets]
 
 
 def judge_target(target: Target, result: MeasureResult) -> Verdict:
     ours = result.of(US)
     if ours is None or ours.absent:
-        return Verdict(target, None, "unknown", f"{US}: {ours.absent if ours else 'left out'}")
+        return Verdict(target, None, "unknown", f"{US} {ours.absent if ours else 'left out'}")
+    spread, reason = measure_against(target, ours, result)
     if ours.failures:
-        return Verdict(target, ours.spread, "no", f"{US}: {ours.failures[0]}")
-    if not target.against:
-        spread = ours.spread
-    else:
-        theirs = result.of(target.against)
-        if theirs is None or not theirs.values:
-            why = theirs.absent or theirs.failures[0] if theirs else "left out"
-            return Verdict(target, None, "unknown", f"{target.against}: {why}")
-        spread = compare(ours, theirs, COMPARE[target.comparison])
+        return Verdict(target, spread, "no", f"{US} {ours.failures[0]}")
     if spread is None:
-        return Verdict(target, None, "unknown", "no values")
+        return Verdict(target, None, "unknown", reason)
     return Verdict(target, spread, grade(target, spread.median))
+
+
+def measure_against(target: Target, ours: Series, result: MeasureResult) -> tuple[Spread | None, str]:
+    """What the target bounds, or why that is not known."""
+    if not target.against:
+        return ours.spread, ""
+    theirs = result.of(target.against)
+    if theirs is None or not theirs.values:
+        return None, f"{target.against} {theirs.absent or theirs.failures[0] if theirs else 'left out'}"
+    return compare(ours, theirs, COMPARE[target.comparison]), ""
 
 
 def grade(target: Target, value: float) -> Grade:

@@ -11,13 +11,16 @@ from ..peers import opened
 from ..pingpong import PingPong
 from ..workloads import identity
 
-WARM_UP = 1_000  # tasks: enough for pools that start workers on demand, or adapt to what tasks cost
+
+def warm_up_size(size: int) -> int:
+    """Tasks before the clock starts: enough for pools that start workers on demand, or adapt to what tasks cost."""
+    return min(1_000, size // 4)
 
 
 def submit_and_get(case: Case) -> Reading:
     """`apply_async` for each task, then `get` for each."""
     with opened(case) as pool:
-        wait_all(pool.start_all(identity, range(WARM_UP)))
+        wait_all(pool.start_all(identity, range(warm_up_size(case.size))))
         begun = time.perf_counter()
         results = wait_all(pool.start_all(identity, range(case.size)))
         seconds = time.perf_counter() - begun
@@ -44,7 +47,7 @@ def ping_pong(case: Case) -> Reading:
 
 def median_round_trip(apply: Callable[[Callable[[int], int], int], int], times: int) -> float:
     """The median time of one call, each timed by itself."""
-    for number in range(WARM_UP):
+    for number in range(warm_up_size(times)):
         apply(identity, number)
     durations = []
     for number in range(times):
@@ -57,8 +60,9 @@ def median_round_trip(apply: Callable[[Callable[[int], int], int], int], times: 
 
 def one_by_one(case: Case) -> Reading:
     """`imap_unordered` with chunks of one."""
+    warm = warm_up_size(case.size)
     with opened(case) as pool:
-        assert sum(1 for _ in pool.imap_unordered(identity, range(WARM_UP))) == WARM_UP
+        assert len(list(pool.imap_unordered(identity, range(warm)))) == warm
         begun = time.perf_counter()
         results = list(pool.imap_unordered(identity, range(case.size)))
         seconds = time.perf_counter() - begun
@@ -69,7 +73,7 @@ def one_by_one(case: Case) -> Reading:
 def map_many(case: Case) -> Reading:
     """`map` with the pool's own chunks."""
     with opened(case) as pool:
-        pool.map(identity, range(WARM_UP))
+        pool.map(identity, range(warm_up_size(case.size)))
         begun = time.perf_counter()
         results = pool.map(identity, range(case.size))
         seconds = time.perf_counter() - begun
@@ -80,7 +84,7 @@ def map_many(case: Case) -> Reading:
 MEASURES = (
     Measure(
         "apply_async",
-        "{n} × `apply_async`, then `get` all",
+        "`apply_async` of {n} tasks, then `get` all",
         "Two workers, one no-op task at a time submitted, all results then taken in order.",
         submit_and_get,
         (
@@ -89,7 +93,8 @@ MEASURES = (
             Target("times as fast", 15, 30, "loky"),
         ),
         size=20_000,
-        quick_size=5_000,
+        quick_size=2_000,
+        per_task=True,
     ),
     Measure(
         "apply",
@@ -102,26 +107,28 @@ MEASURES = (
             Target("times as long", 3, 1.5, "socket pair"),
         ),
         size=3_000,
-        quick_size=1_000,
+        quick_size=500,
         baselines={"socket pair": ping_pong},
     ),
     Measure(
         "imap_unordered",
-        "{n} × no-op through `imap_unordered`, chunksize 1",
+        "`imap_unordered` of {n} tasks, chunksize 1",
         "Two workers. Executors: `submit` for each, then `as_completed`.",
         one_by_one,
         (Target("times as fast", 4, 8, "multiprocessing"),),
         size=20_000,
-        quick_size=5_000,
+        quick_size=2_000,
+        per_task=True,
     ),
     Measure(
         "map",
-        "`map` of {n}",
+        "`map` of {n} tasks",
         "Two workers, each pool's own chunks; executors and pebble, whose default is chunks of one, get those of "
         "`multiprocessing.Pool`.",
         map_many,
         (Target("times as fast", 0.8, 1.2, "multiprocessing"),),
         size=200_000,
         quick_size=50_000,
+        per_task=True,
     ),
 )

@@ -10,7 +10,7 @@ from ..resident import growth_of_peak
 from ..workloads import identity, pause
 
 LONG = 2.0  # seconds
-WARM_UP = 1_000
+WARM_UP = 1_000  # tasks
 
 
 def lazily_fed(case: Case) -> Reading:
@@ -67,8 +67,8 @@ MEASURES = (
         "memory",
         "memory at {n} lazily fed tasks, over idle",
         "Two workers, no-op tasks from a generator through `imap_unordered`, results dropped as they come. The highest "
-        "resident size of the parent process less that of the idle pool. The other pools read the whole generator "
-        "at once or take minutes, so they get fewer tasks.",
+        "resident size of the parent process less that of the idle pool. The other pools would take minutes and, the "
+        "executors, which read the whole generator first, a gigabyte, so they get fewer tasks.",
         lazily_fed,
         (Target("at most", 30e6, 10e6),),
         size=1_000_000,

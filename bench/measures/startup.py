@@ -93,6 +93,7 @@ MEASURES = (
         "`import multiprocessing.pool`); `python` imports nothing.",
         import_time,
         (Target("more", 0.060, 0.020, "multiprocessing"),),
+        start_method="",  # no process is started
         rounds=15,
         discarded=1,
         watchdog=30,

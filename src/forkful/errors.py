@@ -12,7 +12,7 @@
      │   ├─ TaskTimeout (TimeoutError)       it ran longer than timeout=
      │   ├─ TaskCancelled                    cancel() reached it
      │   ├─ RemoteError                      it raised something that cannot be rebuilt here
-     │   └─ UnpicklableError (MaybeEncodingError)   its arguments or its result cannot be pickled
+     │   └─ UnpicklableError (MaybeEncodingError, TypeError)   its arguments or its result cannot be pickled
      └─ EngineUnavailable                    an optional dependency is missing
 
 ``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
@@ -52,7 +52,7 @@ class ForkfulError(Exception):
     they travel with the error.
     """
 
-    def __init__(self, message: str = "", **facts: Any) -> None:
+    def __init__(self, message: str = "", /, **facts: Any) -> None:
         Exception.__init__(self, message)  # by name: MaybeEncodingError, a base of one of ours, takes other arguments
         self.__dict__.update(facts)
 
@@ -130,8 +130,10 @@ class RemoteError(TaskError):
     traceback: str = ""
 
 
-class UnpicklableError(TaskError, MaybeEncodingError):
+class UnpicklableError(TaskError, MaybeEncodingError, TypeError):
     """The arguments or the result of a task cannot be pickled.
+
+    Also a ``TypeError``, which is what ``pickle`` itself raises for most of what it cannot take.
 
     Attributes:
         exc: ``repr`` of the pickling error.

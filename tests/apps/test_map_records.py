@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import pickle
@@ -95,7 +94,9 @@ def test_any_exception_has_a_record(error: BaseException, kind: str) -> None:
 
 CIRCULAR: list[Any] = []
 CIRCULAR.append(CIRCULAR)
-DEEP = functools.reduce(lambda inner, _: [inner], range(100_000), [1])
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
 
 
 @pytest.mark.parametrize(

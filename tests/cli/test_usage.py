@@ -91,6 +91,6 @@ def test_help_has_examples(capfd: pytest.CaptureFixture[str], arguments: list[st
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
-    """The version is the installed package's."""
+    """The version is the package's."""
     assert main(["--version"]) == 0
     assert re.fullmatch(r"forkful \d+\.\d+.*\n", capfd.readouterr().out)

@@ -105,6 +105,7 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
     this._name = setup.name  # type: ignore[attr-defined]  # BaseProcess keeps it there
     this._identity = setup.identity  # type: ignore[attr-defined]
     this._parent_pid = setup.parent_pid  # type: ignore[attr-defined]
+    codec.by_value = setup.by_value
     if setup.sys_path is None:
         return
     data: dict[str, Any] = {

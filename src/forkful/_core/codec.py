@@ -6,6 +6,7 @@ no worker can import).  Whatever fails here is the error of one task, raised or 
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 import traceback
@@ -42,18 +43,19 @@ def main_reference() -> dict[str, str]:
     return {}
 
 
+# In a worker: whether its master's ``__main__`` cannot be imported, so that what was defined there came by value, and
+# must go back so.
+by_value = False
+
+
 def _dump_by_value(value: Any) -> bytes:
     import cloudpickle  # costs 10 ms; most programs never need it
 
     return bytes(cloudpickle.dumps(value, PROTOCOL))
 
 
-def _needs_value(blob: bytes) -> bool:
-    return (b"__main__" in blob or b"__mp_main__" in blob) and not main_reference()
-
-
 def encode(value: Any) -> bytes:
-    """Pickle *value*, by reference where a worker can follow it, by value where not.
+    """Pickle *value*, by reference where a worker can follow it, by value where not.  Runs in the master.
 
     Raises:
         whatever pickling raises, when ``cloudpickle`` cannot do it either.
@@ -63,14 +65,26 @@ def encode(value: Any) -> bytes:
     except RecursionError:
         raise
     except Exception:  # a pickler may raise anything; by value is the second try
-        try:
+        with contextlib.suppress(Exception):  # the first error is the one that speaks of the user's object
             return _dump_by_value(value)
-        except Exception:
-            pass  # the first error is the one that speaks of the user's object; raised below
         raise
-    if _needs_value(blob):
+    if b"_main__" in blob and not main_reference():  # __main__ or __mp_main__
         return _dump_by_value(value)
     return blob
+
+
+def encode_result(value: Any) -> bytes:
+    """Pickle *value* for the way back.  Runs in the worker.
+
+    By value only what came by value: a lambda as a result is an error here as it is with ``multiprocessing``.
+    """
+    try:
+        return dumps(value, PROTOCOL)
+    except Exception:  # a pickler may raise anything; by value is the second try
+        if by_value:
+            with contextlib.suppress(Exception):
+                return _dump_by_value(value)
+        raise
 
 
 def is_by_reference(function: Any) -> bool:
@@ -114,7 +128,7 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
     text = "".join(traceback.format_exception(type(error), error, frames))
     blob: bytes | None
     try:
-        blob = encode(error)
+        blob = encode_result(error)
         if type(loads(blob)) is not type(error):
             blob = None
     except BaseException:  # noqa: BLE001  # user code runs here (__reduce__, __init__); SystemExit included

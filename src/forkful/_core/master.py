@@ -18,8 +18,9 @@ The wheel
 
 One thread at a time waits in ``poll()`` for all workers: it has *the wheel*.  A caller in ``get()`` takes it if it is
 free, else sleeps until its own slot is ready or the wheel is handed to it.  A thread that leaves hands the wheel to a
-sleeper; where there is none and work is under way, to the background thread, which gives it up as soon as a caller
-wants it.  So with one waiting caller no thread switch lies between a result and its reader.
+sleeper.  Where there is none and work is under way, it leaves the background thread *on watch*: that takes the wheel
+when nobody else has for `_WATCH_NS`, and gives it up as soon as a caller wants it.  So a program that waits, or submits
+in a burst, runs the loop in its own thread, with no thread switch between a result and its reader.
 
 A turn: wait; under ``_lock`` read channels, let the state decide, execute; then, without ``_lock``, feed maps and
 deliver results (unpickling is user code).
@@ -89,6 +90,7 @@ from .supervisor import Post, Supervisor
 log = logging.getLogger("forkful")
 _clock = time.monotonic_ns
 _FUNCTIONS_KEPT = 256
+_WATCH_NS = 2_000_000
 _EXITS_KEPT = 256
 
 
@@ -111,6 +113,9 @@ class Waiter:
         self.driving = False
         self.lock = threading.Lock()
         self.lock.acquire()
+
+
+_NEVER = Slot()
 
 
 class Source(Protocol):
@@ -139,28 +144,28 @@ class Functions:
     """The functions in use, pickled once each: key to bytes."""
 
     def __init__(self) -> None:
-        self._keys: dict[Any, int] = {}  # by the function itself, where it is pickled by reference; else by its bytes
+        # By the function itself, where it is pickled by reference; else by its bytes.
+        self._known: dict[Any, tuple[int, str]] = {}
         self._blobs: dict[int, bytes] = {}
         self._numbers = itertools.count(1)
 
-    def key_of(self, function: Any) -> int:
-        """The key of *function*; a new one pickles it.
+    def register(self, function: Any) -> tuple[int, str]:
+        """The key of *function* and its name for messages; a new one is pickled.
 
         Raises:
             whatever pickling *function* raises.
         """
         try:
-            return self._keys[function]
+            return self._known[function]
         except (KeyError, TypeError):
             pass
         blob = codec.encode(function)
         token = function if codec.is_by_reference(function) else blob
-        key = self._keys.get(token)
-        if key is None:
+        if token not in self._known:
             key = next(self._numbers)
             self._blobs[key] = blob  # before the key can be found by another thread
-            key = self._keys.setdefault(token, key)
-        return key
+            self._known.setdefault(token, (key, codec.describe(function)))
+        return self._known[token]
 
     def blob(self, key: int) -> bytes:
         """The pickled function."""
@@ -174,7 +179,7 @@ class Functions:
             gone = [key for key in list(self._blobs)[: _FUNCTIONS_KEPT // 2] if key not in used]
             for key in gone:
                 del self._blobs[key]
-            self._keys = {token: key for token, key in self._keys.items() if key in self._blobs}
+            self._known = {token: known for token, known in self._known.items() if known[0] in self._blobs}
         return gone
 
 
@@ -186,7 +191,7 @@ class Master:
         self._supervisor = supervisor
         self._posts: dict[int, Post] = {}
         self._exitcodes: dict[int, int | None] = {}  # of the newest workers that have ended
-        self._functions = Functions()
+        self.functions = Functions()
         self._lock = threading.Lock()
         self._inbox: deque[Task] = deque()
         self._sources: list[Source] = []
@@ -202,6 +207,8 @@ class Master:
         self._sleepers: deque[Waiter] = deque()
         self._background: threading.Thread | None = None
         self._background_waiter: Waiter | None = None
+        self._watching = False  # the background thread will look in at `_left_at` + `_WATCH_NS`
+        self._left_at = 0
         self._background_busy = False  # it is in a turn: who wants the wheel must wait for the end of it
         self._abandoned = False
 
@@ -211,6 +218,7 @@ class Master:
 
         self._poll = select.poll()
         self._watched: dict[int, tuple[int, bool]] = {}  # descriptor -> (seat, whether it is the channel)
+        self._wake_lock = threading.Lock()
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
@@ -224,23 +232,18 @@ class Master:
         self.foreign = True
         self._closing = True
         self.gone.settled = True
-        for fd in (self._wake_r, self._wake_w):
-            if fd >= 0:
-                os.close(fd)
-        self._wake_r = self._wake_w = -1
+        if self._wake_w >= 0:  # without the lock: another thread of the parent may have held it at the fork
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            self._wake_r = self._wake_w = -1
 
     # Giving work.
-
-    def function_key(self, function: Any) -> int:
-        """The key under which workers know *function*."""
-        return self._functions.key_of(function)
 
     def submit(self, task: Task) -> None:
         """Run *task*; in a burst, tasks are sent together, `schedule.GATHER_NS` apart."""
         self._inbox.append(task)
         if _clock() - self._flushed_at >= GATHER_NS:
-            self._handle([])
-            self._ensure_driver()
+            self._turn_once()
         elif not self._gathering:
             self._gathering = True
             self._ensure_driver()
@@ -473,10 +476,10 @@ class Master:
     def _send(self, post: Post, send: Send) -> None:
         buffers: list[bytes | memoryview] = []
         for key in send.functions:
-            buffers += frame(FUNCTION, key, self._functions.blob(key))
+            buffers += frame(FUNCTION, key, self.functions.blob(key))
         entries = [(t.function, t.style, t.payload, t.first, t.count, t.guarded) for t in send.tasks]
         buffers += frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL))
-        for key in self._functions.evict(self._functions_in_use):
+        for key in self.functions.evict(self._functions_in_use):
             self._state.pace.forget(key)
             for number, other in self._posts.items():
                 known = self._state.seats[number].functions
@@ -681,55 +684,86 @@ class Master:
             heir.driving = True
             _release(heir)
         elif self._needs_driver():
-            self._rouse_background()
+            self._set_watch()
 
     def _needs_driver(self) -> bool:
-        return bool(self._inbox or self._sources or self._state.busy() or self._closing and not self.gone.settled)
+        return bool(self._inbox or self._sources or self._state.busy() or (self._closing and not self.gone.settled))
 
     def _ensure_driver(self) -> None:
-        """Have the background thread drive if nobody does."""
-        if self._driver is None:
+        """See to it that work under way has somebody at the wheel, or on watch."""
+        if self._driver is None and not self._watching:
             with self._gate:
                 if self._driver is None and self._needs_driver():
-                    self._rouse_background()
+                    self._set_watch()
 
-    def _rouse_background(self) -> None:
+    def _set_watch(self) -> None:
+        """Under ``_gate``: the background thread is to take the wheel if nobody does."""
+        self._left_at = _clock()
+        if self._watching:
+            return
+        self._watching = True
         waiter = self._background_waiter
         if waiter is None:
             waiter = self._background_waiter = Waiter()
             self._background = threading.Thread(
                 target=self._run_background, args=(waiter,), name="forkful-pool", daemon=True
             )
-            self._driver = waiter
-            waiter.driving = True
             self._background.start()
-            return
-        self._driver = waiter
-        waiter.driving = True
-        _release(waiter)
+        else:
+            _release(waiter)
 
     def _run_background(self, waiter: Waiter) -> None:
-        while True:
-            while waiter.driving:
+        while not self.gone.settled:
+            if waiter.driving:
+                self._drive_in_background(waiter)
+            elif self._watching:
+                left = self._left_at + _WATCH_NS - _clock()
+                if left > 0:
+                    waiter.lock.acquire(timeout=left / 1e9)
+                    continue
                 with self._gate:
-                    if not waiter.driving:
-                        break
-                    self._background_busy = True
-                try:
-                    self._turn(None, self.gone)
-                except Exception:
-                    log.exception("forkful: an error in the background thread; the pool has given up its work")
-                if self._abandoned and not self._closing:
-                    self.terminate(PoolTerminated("the pool was dropped without close() or terminate()"))
-                with self._gate:
-                    self._background_busy = False
-                    if self._sleepers or not self._needs_driver():
-                        self._pass_on(waiter)
-            if self.gone.settled:
-                break
-            waiter.lock.acquire()
+                    self._watching = False
+                    if self._driver is None and self._needs_driver():
+                        self._driver = waiter
+                        waiter.driving = True
+            else:
+                waiter.lock.acquire()
         if self._abandoned:
             self.dispose()
+
+    def _drive_in_background(self, waiter: Waiter) -> None:
+        """One turn."""
+        with self._gate:
+            if not waiter.driving:  # a caller took the wheel before this turn began
+                return
+            self._background_busy = True
+        try:
+            self._turn(None, self.gone)
+        except Exception:
+            log.exception("forkful: an error in the background thread; the pool has given up its work")
+        if self._abandoned and not self._closing:
+            self.terminate(PoolTerminated("the pool was dropped without close() or terminate()"))
+        with self._gate:
+            self._background_busy = False
+            if self._sleepers or not self._needs_driver():
+                self._pass_on(waiter)
+
+    def _turn_once(self) -> None:
+        """Send what the inbox holds and take in what has arrived, without waiting."""
+        waiter = Waiter()
+        with self._gate:
+            free = self._driver is None
+            if free:
+                self._driver = waiter
+                waiter.driving = True
+        if not free:
+            self._handle([])
+            self._ensure_driver()
+            return
+        try:
+            self._turn(0, _NEVER)
+        finally:
+            self._leave(waiter)
 
     def _turn(self, left: int | None, slot: Slot) -> None:
         """One turn of the loop, at most *left* nanoseconds of waiting.  Only the thread that has the wheel."""
@@ -774,10 +808,10 @@ class Master:
 
     def _wake(self) -> None:
         """Bring the thread at the wheel out of ``poll()``."""
-        try:
-            os.write(self._wake_w, b"!")
-        except (BlockingIOError, OSError):
-            pass  # full: it is awake already; closed: the pool has ended
+        with self._wake_lock:  # else the descriptor could be closed, and be another's, between the look and the write
+            if self._wake_w >= 0:
+                with contextlib.suppress(BlockingIOError):  # full: it is awake already
+                    os.write(self._wake_w, b"!")
 
     def settle(self, slot: Slot) -> None:
         """*slot* is ready: wake whoever waits for it.  Called by whichever thread made it so."""
@@ -799,10 +833,11 @@ class Master:
                 if self._background_waiter is not None:
                     _release(self._background_waiter)
             background.join()
-        self._poll = select.poll()
-        for fd in (self._wake_r, self._wake_w):
-            os.close(fd)
-        self._wake_r = self._wake_w = -1
+        with self._wake_lock:
+            if self._wake_w >= 0:
+                os.close(self._wake_r)
+                os.close(self._wake_w)
+                self._wake_r = self._wake_w = -1
 
 
 def _release(waiter: Waiter) -> None:

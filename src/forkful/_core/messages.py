@@ -65,4 +65,5 @@ class Setup(NamedTuple):
     directory: str | None
     tracker: int | None  # which of the extra descriptors is multiprocessing's resource tracker's
     main: dict[str, str]  # how to find the parent's __main__, for multiprocessing.spawn.prepare; empty if it cannot be
+    by_value: bool  # that __main__ cannot be found: what is defined in it travels by value
     initializer: bytes | None  # (function, args), pickled; None when there is none, and under fork, which inherits it

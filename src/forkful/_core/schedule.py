@@ -9,32 +9,34 @@ WINDOW_NS = 10_000_000  # a worker is fed this far ahead: long enough to bridge 
 BLOCK_NS = 1_000_000  # elements of one map travel together up to this much work
 STUCK_NS = 5_000_000  # an element that runs longer gives back what waits behind it, when somebody is free
 GATHER_NS = 500_000  # submissions in a burst are sent together, at most this long after the last sending
-WINDOW_MOST = 2048
+WINDOW_MOST = 16384
 BLOCK_MOST = 4096
-_WEIGHT = 0.3
+_MEMORY = 0.5  # how much of what was known counts beside the newest report
 
 
 class Pace:
-    """What one element of each function has been costing lately: an exponentially weighted mean."""
+    """What one element of each function has been costing lately: a mean that forgets by half with each report.
+
+    Weighted by elements, so that the first call, which pays for an import, does not stand for the thousand after it.
+    """
 
     def __init__(self) -> None:
-        self._ns: dict[int, float] = {}
+        self._sums: dict[int, tuple[float, float]] = {}  # elements, nanoseconds
 
     def learn(self, function: int, elements: int, ns: int) -> None:
         """*elements* calls of *function* took *ns* together."""
-        if elements <= 0:
-            return
-        sample = ns / elements
-        before = self._ns.get(function)
-        self._ns[function] = sample if before is None else before + _WEIGHT * (sample - before)
+        if elements > 0:
+            count, total = self._sums.get(function, (0.0, 0.0))
+            self._sums[function] = count * _MEMORY + elements, total * _MEMORY + ns
 
     def forget(self, function: int) -> None:
         """*function* is not used any more."""
-        self._ns.pop(function, None)
+        self._sums.pop(function, None)
 
     def cost(self, function: int) -> float:
         """Nanoseconds an element of *function* costs; 0 while nothing is known."""
-        return self._ns.get(function, 0.0)
+        count, total = self._sums.get(function, (1.0, 0.0))
+        return total / count
 
     def window(self, function: int) -> int:
         """How many elements of *function* a worker may hold, the running one included; 1 while nothing is known."""
@@ -45,10 +47,9 @@ class Pace:
         return min(most, self._fit(function, BLOCK_NS, BLOCK_MOST))
 
     def _fit(self, function: int, span: int, most: int) -> int:
-        each = self._ns.get(function)
-        if each is None:
+        if function not in self._sums:
             return 1
-        return max(1, min(most, int(span / max(each, 1.0))))
+        return max(1, min(most, int(span / max(self.cost(function), 1.0))))
 
 
 def default_chunksize(length: int, processes: int) -> int:

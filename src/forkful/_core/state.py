@@ -606,7 +606,7 @@ class State:
         self._start_kills += killed
         self._start_failures += not killed
         if self._start_failures >= _START_FAILURES or self._start_kills >= _START_KILLS:
-            self._start_failures = self._start_kills = 0
+            self._refused = True
             self._fail_backlog(
                 InitializerError(
                     f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "

@@ -151,6 +151,7 @@ class Supervisor:
             directory=directory,
             tracker=tracker,
             main={} if forked else self._main,
+            by_value=not self._main,
             initializer=initializer,
         )
 

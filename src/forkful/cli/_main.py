@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,9 @@ from typing import Any
 
 import click
 
+from forkful import __version__
 from forkful.apps.problems import JobStopped, OutputClosed, UsageProblem, one_line
+from forkful.errors import ForkfulError
 
 from ._exit import Exit
 
@@ -26,23 +27,23 @@ _COMMANDS = {
 class _Commands(click.Group):
     """A group whose commands are imported late."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # likewise
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0], __package__).command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # likewise
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        click.echo(f"forkful {importlib.metadata.version('forkful')}")
+        click.echo(f"forkful {__version__}")
         ctx.exit()
 
 
@@ -71,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* (by default the process's own); returns the exit code and never raises."""
     try:
         code: Any = _forkful.main(args=argv, prog_name="forkful", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.UsageError as error:
         return _complain(_explain(error, sys.argv[1:] if argv is None else argv), Exit.USAGE)
     except UsageProblem as problem:
@@ -81,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.FAILED
     except JobStopped as stop:
         return _complain(f"{stop} ({stop.done} inputs were done)", Exit.FAILED)
+    except ForkfulError as error:
+        return _complain(str(error), Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; start it again when you like", Exit.INTERRUPTED)
     return code if isinstance(code, int) else Exit.OK

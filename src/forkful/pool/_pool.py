@@ -72,7 +72,7 @@ class Pool:
 
     A worker that dies costs the task it was running, nothing else: that task ends with `WorkerDied` (or is retried),
     tasks that waited behind it run elsewhere.  A task is started at most ``1 + retries`` times; the exception, in a map
-    whose tasks hold several elements: those whose results were not yet safe, at most 5 µs of work, are run again.
+    whose tasks hold several elements: those whose results were not yet safe, at most 25 µs of work, are run again.
 
     >>> with Pool(2) as pool:
     ...     pool.map(abs, [-1, 2, -3])
@@ -161,13 +161,12 @@ class Pool:
     ) -> Task | None:
         """The task of one call, or None when its arguments cannot be pickled: then *result* has the error."""
         try:
-            key = self._master.function_key(func)
+            key, name = self._master.functions.register(func)
             payload = codec.encode((tuple(args), dict(kwds) if kwds else {}))
         except Exception as error:
-            name = f"task {codec.describe(func)}"
-            result.abandon_with(explain_refusal(name, args, error))
+            result.abandon_with(explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
-        task = Task(result, key, codec.describe(func), CALL, payload, timeout=limits.timeout, retries=limits.retries)
+        task = Task(result, key, name, CALL, payload, timeout=limits.timeout, retries=limits.retries)
         result._task = task
         return task
 
@@ -266,14 +265,14 @@ class Pool:
             result.conclude_empty()
             return result
         try:
-            key = self._master.function_key(func)
+            key, name = self._master.functions.register(func)
         except Exception as error:
             result.abandon(explain_refusal(f"task {codec.describe(func)}", func, error))
             return result
         guarded = limits.timeout is not None or limits.retries > 0
         exact = self._options.maxtasksperchild is not None
         most = chunksize or default_chunksize(len(items), self._options.processes)
-        call = Call(key, codec.describe(func), style, limits, guarded, most, exact)
+        call = Call(key, name, style, limits, guarded, most, exact)
         feed = SequenceFeed(call, result, self._master.block_of, items)
         result.follow(feed)
         self._master.add_source(feed)
@@ -350,10 +349,10 @@ class Pool:
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize!r}")
         limits = self._options.limits.override(timeout, retries)
-        key = self._master.function_key(func)
+        key, name = self._master.functions.register(func)
         exact = self._options.maxtasksperchild is not None
         most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
-        call = Call(key, codec.describe(func), EACH, limits, True, most, exact)
+        call = Call(key, name, EACH, limits, True, most, exact)
         stream = Stream(self._master, ordered=ordered)
         chunks = 0 if chunksize == 1 else chunksize * self._options.processes
         first = max(WINDOW_FIRST, 4 * self._options.processes, 2 * chunks)

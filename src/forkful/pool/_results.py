@@ -25,13 +25,12 @@ Callback = Callable[[Any], object]
 
 def read_record(task: Task, index: int, kind: int, blob: Any, pid: int | None) -> tuple[bool, Any]:
     """One element's result or error, from a VALUE or ERROR record.  Unpickles: user code may run, none can escape."""
-    name = task.describe(index)
     if kind == ERROR:
-        return False, codec.decode_error(blob, name, pid)
+        return False, codec.decode_error(blob, task.describe(index), pid)
     try:
         return True, codec.loads(blob)
-    except BaseException as error:  # noqa: BLE001  # __setstate__ may raise anything, SystemExit included
-        return False, codec.unreadable_result(name, pid, error)
+    except BaseException as error:  # __setstate__ may raise anything, SystemExit included
+        return False, codec.unreadable_result(task.describe(index), pid, error)
 
 
 class AsyncResult(Slot, Generic[T]):
@@ -214,7 +213,8 @@ class MapResult(AsyncResult[list[T]]):
             self.abandon(error)
 
     def conclude_empty(self) -> None:
-        """There is nothing to wait for."""
+        """There is nothing to wait for; as with ``multiprocessing``, then no callback is called."""
+        self._callback = self._error_callback = None
         self._conclude()
 
     def abandon(self, error: BaseException) -> None:
