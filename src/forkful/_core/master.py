@@ -499,8 +499,13 @@ class Master:
 
     def _look(self, seat: int, post: Post, events: list[Event]) -> None:
         """Read a worker's journal while it lives."""
-        started, since = post.journal.read_progress()
-        serial, records = post.journal.read_records()
+        while True:
+            started, since = post.journal.read_progress()
+            self._read_frames(seat, post, events, drain=False)
+            serial, records = post.journal.read_records()
+            if serial <= post.received or post.channel.ended:
+                break
+            # It has sent records since we read the channel; they are there now, and come before these.
         self._report(seat, post, serial, records, 0, 0, events)
         events.append(Seen(seat, started, since))
 

@@ -152,9 +152,9 @@ class Seat:
     """A worker in the state machine's books."""
 
     __slots__ = (
-        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "look_at", "pid", "recalls",
-        "sent", "since", "state",
-    )  # fmt: skip  # one line a letter would be fourteen lines of names
+        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "look_at", "pid", "recalling",
+        "recalls", "sent", "since", "state",
+    )  # fmt: skip  # one line a letter would be fifteen lines of names
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -169,6 +169,7 @@ class Seat:
         self.changed = 0  # when its first task last changed, as far as we know
         self.since: int | None = None  # when the running element started, if we have looked
         self.recalls = False  # a recall was tried since its last batch
+        self.recalling = False  # what was asked for is not known yet: until then it is sent nothing
         self.doom: int | None = None  # the element it is to be killed for, once nothing else can start there
         self.cause: tuple[int, bool] | None = None  # the element it was killed for, and whether for its timeout
 
@@ -670,11 +671,12 @@ class State:
             self._recall(seat)
 
     def _recall(self, seat: Seat) -> None:
-        seat.recalls = True
+        seat.recalls = seat.recalling = True
         self._out.append(Recall(seat.key, sum(task.units() for task in seat.sent)))
 
     def _on_taken(self, event: Taken) -> None:
         seat = self.seats[event.seat]
+        seat.recalling = False
         left = event.units
         while left:
             task = seat.sent[-1]
@@ -755,7 +757,9 @@ class State:
     def _is_open(self, seat: Seat) -> bool:
         """Whether *seat* may be sent tasks at all."""
         limit = self.limits.tasks_per_child
-        return (seat.state == IDLE or seat.state == BUSY) and seat.doom is None and (limit is None or seat.assigned < limit)
+        if (seat.state != IDLE and seat.state != BUSY) or seat.doom is not None or seat.recalling:
+            return False
+        return limit is None or seat.assigned < limit
 
     def _dispatch(self) -> None:
         if self._terminated is not None:
