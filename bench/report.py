@@ -84,12 +84,13 @@ def details(run: Run) -> Iterator[str]:
         yield measure.how
         yield ""
         ours = result.of(US)
-        columns = ("pool", "version", "start method", "result", *(["per task"] if measure.per_task else []))
+        columns = ("pool", "version", "start method", "rounds", "result", *(["per task"] if measure.per_task else []))
         rows = [
             (
                 series.contestant,
                 run.versions.get(series.contestant, "—"),
                 series.start_method or "—",
+                str(len(series.outcomes)),
                 spell_series(measure.unit, series),
                 *([spell_per_task(series)] if measure.per_task else []),
                 spell_against(ours, series),

@@ -29,7 +29,7 @@ class Outcome:
 
     value: float | None = None
     remark: str = ""
-    failure: str = ""  # "hangs", "fails: BrokenProcessPool"
+    failure: str = ""  # "hangs: nothing within 60 s", "fails: BrokenProcessPool"
 
 
 @dataclass

@@ -84,7 +84,7 @@ def take_sample(measure: Measure, case: Case, log: Log) -> Outcome:
         if result.exists():  # a pool that hangs in its shutdown has no result: that is within the sample
             outcome = Outcome(**json.loads(result.read_text(encoding="utf-8")))
         else:
-            outcome = Outcome(failure="hangs" if hung else "dies")
+            outcome = Outcome(failure=f"hangs: nothing within {measure.watchdog:g} s" if hung else "dies")
         if outcome.failure:
             last = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             log(f"{measure.name}: {case.contestant} {outcome.failure} {last[0] if last and not hung else ''}".rstrip())

@@ -47,6 +47,6 @@ MEASURES = (
         f"answers with nothing but errors for {GIVE_UP:g} s fails.",
         recover,
         (Target("at most", 0.300, 0.050),),
-        watchdog=8,
+        watchdog=6,
     ),
 )

@@ -78,7 +78,7 @@ def cold_start(start_method: str) -> Measure:
         (Target("times as long", 1.3, 1.0, "multiprocessing"),),
         start_method=start_method,
         strict_start_method=True,
-        rounds=7,
+        rounds=5,
         discarded=1,
         watchdog=30,
     )
@@ -94,7 +94,7 @@ MEASURES = (
         import_time,
         (Target("more", 0.060, 0.020, "multiprocessing"),),
         start_method="",  # no process is started
-        rounds=15,
+        rounds=10,
         discarded=1,
         watchdog=30,
         baselines={"python": bare_interpreter},

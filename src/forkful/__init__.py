@@ -6,7 +6,7 @@
 [1, 2]
 """
 
-from multiprocessing import Process, TimeoutError
+from multiprocessing import Process, TimeoutError  # noqa: A004  # multiprocessing's own, under its own name
 
 from .errors import ForkfulError
 from .pool import AsyncResult, Outcome, Pool

@@ -6,6 +6,7 @@
      ├─ PoolClosed (ValueError)              yours: the pool was closed, or belongs to another process
      ├─ PoolTerminated                       the pool was terminated while this was pending
      ├─ PoolFull                             yours: back-pressure, with block=False
+     ├─ ResultTimeout (TimeoutError)         get(timeout) or next(timeout) ran out; the task goes on
      ├─ InitializerError                     yours: the initializer failed, so no worker can start
      ├─ TaskError                            one task failed; the pool goes on
      │   ├─ WorkerDied                       its worker process ended under it
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from multiprocessing.pool import MaybeEncodingError
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # typeshed has forgotten it
 from typing import Any
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "PoolFull",
     "PoolTerminated",
     "RemoteError",
+    "ResultTimeout",
     "TaskCancelled",
     "TaskError",
     "TaskTimeout",
@@ -67,6 +69,10 @@ class PoolTerminated(ForkfulError):
 
 class PoolFull(ForkfulError):
     """``max_pending`` tasks are waiting and the caller asked not to wait."""
+
+
+class ResultTimeout(ForkfulError, multiprocessing.TimeoutError):
+    """No result came within the time the caller gave; the task goes on, and can be asked for again."""
 
 
 class InitializerError(ForkfulError):
@@ -130,7 +136,7 @@ class RemoteError(TaskError):
     traceback: str = ""
 
 
-class UnpicklableError(TaskError, MaybeEncodingError, TypeError):
+class UnpicklableError(TaskError, MaybeEncodingError, TypeError):  # type: ignore[misc]  # see the import
     """The arguments or the result of a task cannot be pickled.
 
     Also a ``TypeError``, which is what ``pickle`` itself raises for most of what it cannot take.

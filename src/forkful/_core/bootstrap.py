@@ -78,7 +78,7 @@ def leave(code: int) -> None:
 def forget_parent() -> None:
     """Drop what a fork copied that belongs to the parent.  Runs in the child, first."""
     atexit._clear()
-    atexit.register(util._exit_function)
+    atexit.register(util._exit_function)  # type: ignore[attr-defined]  # multiprocessing's own, for its children
 
 
 def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
@@ -103,7 +103,7 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
 def _become(setup: Setup, this: _WorkerProcess) -> None:
     """Take over the parent's environment."""
     this._name = setup.name  # type: ignore[attr-defined]  # BaseProcess keeps it there
-    this._identity = setup.identity  # type: ignore[attr-defined]
+    this._identity = setup.identity
     this._parent_pid = setup.parent_pid  # type: ignore[attr-defined]
     codec.by_value = setup.by_value
     if setup.sys_path is None:
@@ -137,7 +137,7 @@ def _initializer_of(setup: Setup) -> Callable[[], None] | None:
         return None
 
     def run() -> None:
-        function, args = inherited or codec.loads(packed)
+        function, args = inherited or codec.loads(packed or b"")
         function(*args)
 
     return run

@@ -11,7 +11,7 @@ import pickle
 import sys
 import traceback
 import types
-from multiprocessing.pool import RemoteTraceback
+from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed has forgotten it
 from typing import Any
 
 from ..errors import RemoteError, UnpicklableError
@@ -131,7 +131,7 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
         blob = encode_result(error)
         if type(loads(blob)) is not type(error):
             blob = None
-    except BaseException:  # noqa: BLE001  # user code runs here (__reduce__, __init__); SystemExit included
+    except BaseException:  # user code runs here (__reduce__, __init__); SystemExit included
         blob = None
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     try:
@@ -151,7 +151,7 @@ def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseEx
         error = loads(packed)
         if not isinstance(error, BaseException):
             raise pickle.UnpicklingError
-    except BaseException:  # noqa: BLE001  # user code runs here; its failure is reported as RemoteError
+    except BaseException:  # user code runs here; its failure is reported as RemoteError
         error = RemoteError(
             f"{task}: {name}: {message} (raised in worker {pid}; this exception cannot be rebuilt from its pickle, "
             f"give it a __reduce__ or an __init__ that takes its args)",

@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     style: int  # CALL, EACH or STAR
     payload: bytes
     first: int  # run elements first … first + count - 1 of the payload
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of it
     guarded: bool  # each element needs a permit and is committed alone; else one permit serves for all
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import select
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from multiprocessing import context, process, reduction, resource_tracker
+from multiprocessing import context, get_start_method, process, reduction, resource_tracker
 from multiprocessing import spawn as mp_spawn
 from typing import Any
 
@@ -45,7 +44,7 @@ def _close_held_in_child() -> None:
             resource.disown()
     _held.clear()
     _molds.clear()
-    global _molds_lock  # noqa: PLW0603  # another thread of the parent may have held it at the fork
+    global _molds_lock  # another thread of the parent may have held it at the fork
     _molds_lock = threading.Lock()
 
 
@@ -77,7 +76,7 @@ def pack_inheritance(value: Any) -> tuple[bytes, list[int]]:
     """
     collector = _FdCollector()
     before = context.get_spawning_popen()
-    context.set_spawning_popen(collector)
+    context.set_spawning_popen(collector)  # type: ignore[arg-type]  # it has what pickling asks of a Popen
     try:
         buffer = io.BytesIO()
         reduction.ForkingPickler(buffer, 5).dump(value)
@@ -88,7 +87,7 @@ def pack_inheritance(value: Any) -> tuple[bytes, list[int]]:
 
 def tracker_fd() -> int | None:
     """The resource tracker's descriptor, started if this program uses what it tracks and has not started it."""
-    fd = getattr(resource_tracker._resource_tracker, "_fd", None)  # type: ignore[attr-defined]
+    fd = getattr(resource_tracker._resource_tracker, "_fd", None)
     if fd is None and "multiprocessing.shared_memory" in sys.modules:
         fd = resource_tracker.getfd()
     return fd
@@ -278,7 +277,9 @@ def _exec_child(program: str, fds: list[int]) -> int:
     """Start ``python`` on ``bootstrap.main`` with *program* and *fds*, which it inherits; its pid."""
     executable = os.fsdecode(mp_spawn.get_executable())
     path = os.pathsep.join(sys.path)
-    code = f"import sys; sys.path[:] = sys.argv.pop().split({os.pathsep!r}); from {_PACKAGE}.bootstrap import main; main()"
+    code = (
+        f"import sys; sys.path[:] = sys.argv.pop().split({os.pathsep!r}); from {_PACKAGE}.bootstrap import main; main()"
+    )
     arguments = [executable, *_interpreter_options(), "-c", code, program, *map(str, fds), path]
     with hold_interrupts():
         return os.posix_spawn(
@@ -403,10 +404,6 @@ START_METHODS: dict[str, Callable[[Ends, list[int]], Child]] = {
 }
 
 
-def await_any(children: list[Child], seconds: float) -> None:
-    """Wait until one of *children* changes state, at most *seconds*."""
-    poll = select.poll()
-    for child in children:
-        if child.fileno() >= 0:
-            poll.register(child.fileno(), select.POLLIN)
-    poll.poll(max(0, int(seconds * 1000)))
+def chosen_start_method() -> str | None:
+    """What this program told ``multiprocessing.set_start_method``; None when it said nothing."""
+    return get_start_method(allow_none=True)

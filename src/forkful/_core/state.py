@@ -3,7 +3,7 @@
 ``handle(events, now)`` takes what has happened since the last call and returns what to do about it; the master executes
 that and reports back in further events.  ``now`` and all times are nanoseconds of one monotonic clock.
 
-Two tables below, `WORKER` and `TASK`, hold every state and every move; nothing changes a state except through them.
+Two tables below, `WORKER` and `TASK`, hold every move between states; nothing changes a state except through them.
 ``python -m forkful._core.state`` prints them as diagrams for the documentation.
 """
 
@@ -11,23 +11,57 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from ..errors import ForkfulError, InitializerError, TaskCancelled, TaskTimeout, WorkerDied, describe_exit
-from .messages import CALL, ERROR
+from ..errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied, describe_exit
+from .books import (
+    BUSY,
+    ENDED,
+    GONE,
+    IDLE,
+    KILL_IT,
+    KILLED,
+    LEAVE_IT,
+    QUEUED,
+    RECALLED,
+    SENT,
+    STARTING,
+    STOPPING,
+    Limits,
+    Seat,
+    Task,
+)
+from .messages import ERROR
 from .schedule import STUCK_NS, Pace
+from .steps import (
+    Cancel,
+    Close,
+    Deliver,
+    Dropped,
+    Event,
+    Exited,
+    Fail,
+    Finished,
+    Instruction,
+    Kill,
+    Look,
+    Ready,
+    Recall,
+    Refused,
+    Resize,
+    Seen,
+    Send,
+    Start,
+    Stop,
+    Submitted,
+    Taken,
+    Terminate,
+    Tick,
+)
 
 # The tables: (state, what happens) -> state.
 
-STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED, GONE = (
-    "starting",  # its process has been asked for
-    "idle",  # has nothing to do
-    "busy",  # has tasks
-    "recalled",  # tasks were taken back from it; sent nothing until it confirms
-    "stopping",  # has been told to leave when done
-    "killed",  # has been sent a signal
-    "gone",  # its process has ended
-)
+_LIVE = (STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED)
 
 WORKER: dict[tuple[str, str], str] = {
     (STARTING, "ready"): IDLE,
@@ -38,15 +72,9 @@ WORKER: dict[tuple[str, str], str] = {
     (BUSY, "recall"): RECALLED,
     (RECALLED, "dropped"): IDLE,
     (IDLE, "stop"): STOPPING,
-    **{(state, "kill"): KILLED for state in (STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED)},
-    **{(state, "exit"): GONE for state in (STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED)},
+    **{(state, "kill"): KILLED for state in _LIVE},
+    **{(state, "exit"): GONE for state in _LIVE},
 }
-
-QUEUED, SENT, ENDED = (
-    "queued",  # in the backlog
-    "sent",  # at a worker, in front of which only a permit stands
-    "ended",  # its sink has heard of every element
-)
 
 TASK: dict[tuple[str, str], str] = {
     (QUEUED, "send"): SENT,
@@ -62,291 +90,12 @@ TASK: dict[tuple[str, str], str] = {
 _SENT = TASK[QUEUED, "send"]
 _FINISHED = TASK[SENT, "finish"]
 
-_START_FAILURES = 3  # in a row, by exit code or crash: the initializer's error to everyone
-_START_KILLS = 40  # in a row, by a signal from outside: somebody shoots faster than we can start
+_START_FAILURES = 2  # in a row, by exit code or crash: the initializer's error to everyone
+_START_KILLS = 200  # in a row, by a signal from outside: somebody shoots faster than we can start
 
 
 # SIGHUP, SIGINT, SIGKILL, SIGTERM: sent by somebody, not the worker's own doing.
 _OUTSIDE_SIGNALS = (-1, -2, -9, -15)
-
-LEAVE_IT, KILL_IT = 1, 2
-
-
-class Sink(Protocol):
-    """Where the results of tasks go; called by whichever thread runs a turn, never under the master's lock."""
-
-    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
-        """Elements *index* … *index + count - 1* have this record (`messages.VALUE` …)."""
-
-    def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
-        """Elements *index* … *index + count - 1* end with *error*."""
-
-
-class Task:
-    """One call, or a run of consecutive elements of one map.
-
-    ``payload`` is pickled and shared by what a task is split into; ``first`` and ``count`` say which of its elements
-    are this task's, ``base`` is the payload's first element in the sink's numbering.
-    """
-
-    __slots__ = (
-        "attempts", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "retries", "seat",
-        "sink", "state", "style", "timeout",
-    )  # fmt: skip  # one line a letter would be twelve lines of names
-
-    def __init__(
-        self,
-        sink: Sink,
-        function: int,
-        name: str,
-        style: int,
-        payload: bytes,
-        *,
-        base: int = 0,
-        first: int = 0,
-        count: int = 1,
-        guarded: bool = True,
-        timeout: int | None = None,
-        retries: int = 0,
-        attempts: int = 0,
-    ) -> None:
-        self.sink = sink
-        self.function = function
-        self.name = name
-        self.style = style
-        self.payload = payload
-        self.base = base
-        self.first = first
-        self.count = count
-        self.guarded = guarded
-        self.timeout = timeout
-        self.retries = retries
-        self.attempts = attempts  # that have failed so far
-        self.done = 0  # elements whose result has arrived
-        self.cancelled = 0  # or LEAVE_IT, KILL_IT: what to do about it where it has started
-        self.state = QUEUED
-        self.seat: Seat | None = None  # the worker it was sent to
-
-    def part(self, first: int, count: int, attempts: int = 0) -> Task:
-        """A new queued task for *count* of its elements, from *first* of the payload on."""
-        return Task(
-            self.sink, self.function, self.name, self.style, self.payload,
-            base=self.base, first=first, count=count, guarded=self.guarded,
-            timeout=self.timeout, retries=self.retries, attempts=attempts,
-        )  # fmt: skip  # the constructor's own grouping
-
-    def index(self) -> int:
-        """The sink's number of the first element whose result has not arrived."""
-        return self.base + self.first + self.done
-
-    def describe(self, index: int) -> str:
-        """One element in words, for messages."""
-        return f"task {self.name}" if self.style == CALL else f"task {self.name}[{index}]"
-
-    def units(self) -> int:
-        """How many permits its remaining elements need."""
-        return self.count - self.done if self.guarded else 1
-
-
-class Seat:
-    """A worker in the state machine's books."""
-
-    __slots__ = (
-        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "look_at", "pid", "recalling",
-        "recalls", "sent", "since", "state",
-    )  # fmt: skip  # one line a letter would be fifteen lines of names
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.pid: int | None = None
-        self.state = STARTING
-        self.sent: deque[Task] = deque()  # in the order it runs them
-        self.load = 0  # elements in `sent` without a result
-        self.finished = 0  # elements it has given results for, ever: what STARTED in its journal compares with
-        self.assigned = 0  # tasks it was given, for maxtasksperchild
-        self.functions: set[int] = set()  # it has been sent
-        self.look_at: int | None = None  # when to look into its journal
-        self.changed = 0  # when its first task last changed, as far as we know
-        self.since: int | None = None  # when the running element started, if we have looked
-        self.recalls = False  # a recall was tried since its last batch
-        self.recalling = False  # what was asked for is not known yet: until then it is sent nothing
-        self.doom: int | None = None  # the element it is to be killed for, once nothing else can start there
-        self.cause: tuple[int, bool] | None = None  # the element it was killed for, and whether for its timeout
-
-    def move(self, what: str) -> None:
-        """Change state as the table says; anything else is a bug here."""
-        self.state = WORKER[self.state, what]
-
-    def waiting(self) -> bool:
-        """Whether it holds elements that could not have started yet, and could be taken back."""
-        head = self.sent[0]
-        return len(self.sent) > 1 or (head.guarded and head.count - head.done > 1)
-
-    def forget_look(self, now: int) -> None:
-        """What runs there has changed at *now*; what a look into the journal told is past."""
-        self.changed = now
-        self.since = None
-
-
-# Events.
-
-
-class Submitted(NamedTuple):
-    """Tasks to run, in this order."""
-
-    tasks: list[Task]
-
-
-class Ready(NamedTuple):
-    """A worker's initializer has run."""
-
-    seat: int
-    pid: int | None
-
-
-class Refused(NamedTuple):
-    """A worker's initializer failed."""
-
-    seat: int
-    error: BaseException
-
-
-class Finished(NamedTuple):
-    """Records of results, in the order the elements were sent; *ns* of work for *elements* since the last report."""
-
-    seat: int
-    records: list[tuple[int, int, Any]]
-    elements: int
-    ns: int
-
-
-class Dropped(NamedTuple):
-    """A worker has confirmed a recall."""
-
-    seat: int
-
-
-class Seen(NamedTuple):
-    """A look into a worker's journal: *started* elements, the newest at *since*; after records it held (`Finished`)."""
-
-    seat: int
-    started: int
-    since: int
-
-
-class Taken(NamedTuple):
-    """*units* permits were taken back from a worker."""
-
-    seat: int
-    units: int
-
-
-class Exited(NamedTuple):
-    """A worker's process has ended, having started *started* elements; all it had committed was reported before."""
-
-    seat: int
-    exitcode: int | None
-    started: int
-    pid: int | None
-
-
-class Cancel(NamedTuple):
-    """Give up on tasks that have not started; with *kill*, on running ones too."""
-
-    tasks: list[Task]
-    kill: bool
-
-
-class Resize(NamedTuple):
-    """Start workers now, up to *count*."""
-
-    count: int
-
-
-class Close(NamedTuple):
-    """No more tasks will come; workers leave when all are done."""
-
-
-class Terminate(NamedTuple):
-    """Give up on everything and end the workers at once."""
-
-    error: BaseException
-
-
-class Tick(NamedTuple):
-    """Nothing but that time has passed."""
-
-
-Event = (
-    Submitted | Ready | Refused | Finished | Dropped | Seen | Taken | Exited | Cancel | Resize | Close | Terminate | Tick
-)
-
-
-# Instructions.
-
-
-class Start(NamedTuple):
-    """Start a worker process for this seat."""
-
-    seat: int
-
-
-class Send(NamedTuple):
-    """Send these tasks, after the functions among them that the worker does not know."""
-
-    seat: int
-    tasks: list[Task]
-    functions: list[int]
-    units: int
-
-
-class Look(NamedTuple):
-    """Read the worker's journal: report complete records (`Finished`), then `Seen`."""
-
-    seat: int
-
-
-class Recall(NamedTuple):
-    """Take back up to *most* permits; report `Taken`.  When any were there, send the worker RECALL."""
-
-    seat: int
-    most: int
-
-
-class Stop(NamedTuple):
-    """Tell the worker to leave when it has done what it was sent."""
-
-    seat: int
-
-
-class Kill(NamedTuple):
-    """Send the worker SIGTERM (*gently*) or SIGKILL."""
-
-    seat: int
-    gently: bool
-
-
-class Deliver(NamedTuple):
-    """Hand records to sinks: (task, index, elements, kind, blob, pid)."""
-
-    items: list[tuple[Task, int, int, int, Any, int | None]]
-
-
-class Fail(NamedTuple):
-    """Hand errors to sinks: (task, index, elements, error)."""
-
-    items: list[tuple[Task, int, int, BaseException]]
-
-
-Instruction = Start | Send | Look | Recall | Stop | Kill | Deliver | Fail
-
-
-class Limits(NamedTuple):
-    """What bounds a pool."""
-
-    processes: int
-    tasks_per_child: int | None = None
-    grace: int = 500_000_000  # between SIGTERM and SIGKILL
 
 
 class State:
@@ -465,7 +214,7 @@ class State:
         if task is not None:
             self.pace.learn(task.function, event.elements, event.ns)
         if not sent and seat.state == BUSY:
-            seat.move("finish last")
+            _move(seat, "finish last")
         seat.forget_look(self._now)
 
     def _retry_next(self, task: Task) -> None:
@@ -517,12 +266,12 @@ class State:
         self._start_failures = self._start_kills = 0
         self._refused = False
         if seat.state == STARTING:
-            seat.move("ready")
+            _move(seat, "ready")
 
     def _on_refused(self, event: Refused) -> None:
         seat = self.seats[event.seat]
         if seat.state == STARTING:
-            seat.move("refused")
+            _move(seat, "refused")
         self._refused = True
         self._fail_backlog(event.error)
 
@@ -535,13 +284,13 @@ class State:
     def _on_dropped(self, event: Dropped) -> None:
         seat = self.seats[event.seat]
         if seat.state == RECALLED:
-            seat.move("dropped")
+            _move(seat, "dropped")
             seat.doom = None
 
     def _on_exited(self, event: Exited) -> None:
         seat = self.seats.pop(event.seat)
         was = seat.state
-        seat.move("exit")
+        _move(seat, "exit")
         if was not in (STOPPING, KILLED):
             self.stats["workers died"] += 1
         if was == STARTING and self._terminated is None:
@@ -616,7 +365,7 @@ class State:
             )
 
     def _on_resize(self, event: Resize) -> None:
-        self._wanted = max(self._wanted, event.count)
+        self._wanted = max(self._wanted, event.workers)
 
     def _on_close(self, event: Close) -> None:
         self.closed = True
@@ -637,7 +386,7 @@ class State:
         self._kill_at = self._now + self.limits.grace
 
     def _kill(self, seat: Seat, *, gently: bool) -> None:
-        seat.move("kill")
+        _move(seat, "kill")
         self._out.append(Kill(seat.key, gently))
 
     def _on_tick(self, event: Tick) -> None:
@@ -695,7 +444,7 @@ class State:
             self.stats["requeued"] += 1
             self._requeue(task, "recall")
         if event.units:
-            seat.move("recall")
+            _move(seat, "recall")
         for task in seat.sent:
             if task.cancelled == LEAVE_IT:
                 task.cancelled = 0  # it has started, and goes on
@@ -726,7 +475,9 @@ class State:
         """Whether a worker is idle, or could be started, for work that waits elsewhere."""
         if self.backlog:
             return False
-        return self._alive() < self.limits.processes or any(self._is_open(s) and not s.sent for s in self.seats.values())
+        return self._alive() < self.limits.processes or any(
+            self._is_open(s) and not s.sent for s in self.seats.values()
+        )
 
     def _look_ahead(self) -> None:
         """Set for each worker when its journal must be looked into."""
@@ -757,7 +508,7 @@ class State:
     def _is_open(self, seat: Seat) -> bool:
         """Whether *seat* may be sent tasks at all."""
         limit = self.limits.tasks_per_child
-        if (seat.state != IDLE and seat.state != BUSY) or seat.doom is not None or seat.recalling:
+        if (seat.state not in (IDLE, BUSY)) or seat.doom is not None or seat.recalling:
             return False
         return limit is None or seat.assigned < limit
 
@@ -811,7 +562,7 @@ class State:
             return
         if seat.state == IDLE:
             seat.forget_look(self._now)
-        seat.move("send")
+        _move(seat, "send")
         seat.recalls = False
         seat.sent.extend(tasks)
         needed = {task.function for task in tasks}
@@ -827,7 +578,7 @@ class State:
             if seat.state == IDLE and (
                 (self.closed and not self.backlog) or (limit is not None and seat.assigned >= limit)
             ):
-                seat.move("stop")
+                _move(seat, "stop")
                 self._out.append(Stop(seat.key))
 
     def _start_workers(self) -> None:
@@ -852,6 +603,11 @@ class State:
             seat.sent and seat.load > 1 and self.pace.cost(seat.sent[-1].function) * seat.load > STUCK_NS
             for seat in self.seats.values()
         )
+
+
+def _move(seat: Seat, what: str) -> None:
+    """Change a worker's state as the table says; anything else is a bug here, and raises ``KeyError``."""
+    seat.state = WORKER[seat.state, what]
 
 
 def _load_of(seat: Seat) -> int:

@@ -78,7 +78,7 @@ def _encode_alone(result: Any) -> tuple[bool, bytes]:
         return False, result.blob
     try:
         return True, codec.encode_result(result)
-    except BaseException as error:  # noqa: BLE001  # user code (__reduce__) may raise anything
+    except BaseException as error:  # user code (__reduce__) may raise anything
         return False, codec.encode_error(codec.unpicklable_result(result, error), skip_frames=0)
 
 
@@ -106,7 +106,7 @@ class Worker:
         try:
             if initializer is not None:
                 initializer()
-        except BaseException as error:  # noqa: BLE001  # SystemExit in an initializer is a failed initializer
+        except BaseException as error:  # SystemExit in an initializer is a failed initializer
             self._channel.send(frame(REFUSED, 0, codec.encode_error(error)))
             return False
         self._channel.send(frame(READY))
@@ -184,7 +184,7 @@ class Worker:
         try:
             args, kwds = _loads(payload)
             value = self._function(key)(*args, **kwds)
-        except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the task's errors too
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
             self._commit_error(error, begun)
         else:
             del args, kwds
@@ -210,7 +210,7 @@ class Worker:
                     function = self._function(key)
                 item, items[position] = items[position], None  # nothing keeps an argument after its element
                 value = function(*item) if style == STAR else function(item)
-            except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the task's errors too
+            except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
                 item = None
                 self._commit_error(error, begun)
             else:
@@ -252,7 +252,7 @@ class Worker:
         while left:
             held = len(results)
             try:
-                for words[STARTED], item in zip(range(started + 1, started + 1 + stride), pending):
+                for words[STARTED], item in zip(range(started + 1, started + 1 + stride), pending, strict=False):
                     append(function(item))
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
                 failed = True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .._core import codec
-from .._core.state import Sink, Task
+from .._core.books import Sink, Task
 from ..errors import UnpicklableError
 from ._options import CallLimits
 
@@ -53,6 +53,10 @@ class Feed:
     def exhausted(self) -> bool:
         """Whether no task will ever come again."""
         raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be read any further: whoever waits for its results gets *error*."""
+        self._sink.abort(error)
 
     def stop(self) -> int:
         """Give no more tasks; how many elements are known never to be taken."""
@@ -303,7 +307,7 @@ class ThreadReader(Reader):
                 self._count += 1
                 if len(self._items) == 1:
                     self._nudge()  # what was empty is not: somebody may be waiting for that
-        except BaseException as error:  # noqa: BLE001  # the iterable's own error, for whoever reads the results
+        except BaseException as error:  # the iterable's own error, for whoever reads the results
             self.error = error
         finally:
             self._iterator = iter(())

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from .._core.master import Slot
-from ..errors import InitializerError
+from .._core.wheel import Slot
+from ..errors import InitializerError, ResultTimeout
 from ._results import read_record
 
 if TYPE_CHECKING:
+    from .._core.books import Task
     from .._core.master import Master
-    from .._core.state import Task
     from ._feed import StreamFeed
     from ._pool import Pool
 
@@ -33,7 +32,7 @@ class Outcome(NamedTuple):
         pid: the worker that ended it; None when none did.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of it
     ok: bool
     value: Any
     error: BaseException | None
@@ -102,8 +101,8 @@ class Stream:
             slot = self._slot = Slot()
         if self._feed is not None and self._feed.starving():
             self._master.feed()
-        if not self._master.wait(slot, timeout):
-            raise multiprocessing.TimeoutError(f"no result within {timeout:g} s; the tasks go on")
+        if not self._master.wheel.wait(slot, timeout):
+            raise ResultTimeout(f"no result within {timeout:g} s; the tasks go on")
         return True
 
     def over(self) -> bool:
@@ -117,15 +116,18 @@ class Stream:
         self._feed = None
         self._master.pending.discard(self)
 
-    # The master's side (`state.Sink`, `master.Pending`).
+    # The master's side (`books.Sink`, `master.Pending`).
 
     def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
         """The record of one element has arrived."""
         if self._feed is not None:
             self._feed.weigh(len(blob))
         ok, value = read_record(task, index, kind, blob, pid)
-        value_or_error = (value, None) if ok else (None, value)
-        self._add([Outcome(index, ok, *value_or_error, task.attempts + 1, pid)])
+        if ok:
+            outcome = Outcome(index, True, value, None, task.attempts + 1, pid)
+        else:
+            outcome = Outcome(index, False, None, value, task.attempts + 1, pid)
+        self._add([outcome])
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Some elements have ended with *error*."""
@@ -174,7 +176,7 @@ class Stream:
         slot = self._slot
         if slot is not None and (self._items or self._ended()):
             self._slot = None
-            self._master.settle(slot)
+            self._master.wheel.settle(slot)
 
 
 class _Reader:
@@ -190,7 +192,7 @@ class _Reader:
     def _fetch(self, timeout: float | None) -> Outcome:
         try:
             outcome = self._stream.fetch(timeout)
-        except multiprocessing.TimeoutError:
+        except ResultTimeout:
             raise
         except BaseException:
             if self._stream.over():
@@ -217,7 +219,7 @@ class IMapIterator(_Reader, Iterator[T], Generic[T]):
 
         Raises:
             StopIteration: there is none.
-            multiprocessing.TimeoutError: it has not come within *timeout* seconds.
+            ResultTimeout: (a ``multiprocessing.TimeoutError``) it has not come within *timeout* seconds.
             BaseException: what the element raised, or the iterable.
         """
         outcome = self._fetch(timeout)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-START_METHODS = ("forkserver", "spawn", "fork")
+from .._core import spawn
 
 
 def cpu_count() -> int:
@@ -108,11 +107,11 @@ def start_method_of(context: Any) -> tuple[str, bool]:
     ``forkserver``.
     """
     if context is None:
-        chosen = multiprocessing.get_start_method(allow_none=True)
+        chosen = spawn.chosen_start_method()
         return (chosen, True) if chosen is not None else ("forkserver", False)
     name = context if isinstance(context, str) else context.get_start_method()
-    if name not in START_METHODS:
-        raise ValueError(f"cannot find context for {name!r}; use one of {', '.join(START_METHODS)}")
+    if name not in spawn.START_METHODS:
+        raise ValueError(f"cannot find context for {name!r}; use one of {', '.join(spawn.START_METHODS)}")
     return name, True
 
 

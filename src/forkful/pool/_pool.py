@@ -6,15 +6,14 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from multiprocessing.pool import CLOSE, RUN, TERMINATE
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from .._core import codec, spawn
+from .._core.books import Limits, Task
 from .._core.master import Master
 from .._core.messages import CALL, EACH, STAR
 from .._core.schedule import default_chunksize
-from .._core.state import Limits, Task
 from .._core.supervisor import Supervisor
 from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callbacks
@@ -25,6 +24,8 @@ from ._results import AsyncResult, Callback, MapResult
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"  # multiprocessing's names: its users compare with them
 
 _SLICED = (list, tuple, range)
 
@@ -331,7 +332,9 @@ class Pool:
         ...     sorted((o.index, o.ok) for o in pool.outcomes(int, ["1", "x"]))
         [(0, True), (1, False)]
         """
-        return OutcomeIterator(self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=ordered))
+        return OutcomeIterator(
+            self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=ordered)
+        )
 
     def _stream(
         self,
@@ -391,13 +394,13 @@ class Pool:
         self._end()
 
     def _end(self) -> None:
-        self._master.wait(self._master.gone)
+        self._master.wheel.wait(self._master.gone)
         self._callbacks.close()
         if not self._callbacks.is_current():
             self._master.dispose()
         self._finalizer.detach()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._running()
         return self
 
@@ -408,10 +411,14 @@ class Pool:
 
     def __del__(self, _warn: Any = warnings.warn, _run: str = RUN) -> None:
         if self._state == _run:
-            _warn(f"unclosed running multiprocessing pool {self!r}; use `with` or close()", ResourceWarning, source=self)
+            _warn(
+                f"unclosed running multiprocessing pool {self!r}; use `with` or close()", ResourceWarning, source=self
+            )
 
     def __reduce__(self) -> NoReturn:
-        raise NotImplementedError("pool objects cannot be passed between processes or pickled; make one where it is used")
+        raise NotImplementedError(
+            "pool objects cannot be passed between processes or pickled; make one where it is used"
+        )
 
     def __repr__(self) -> str:
         if self._state == CLOSE and not hasattr(self, "_master"):
@@ -425,7 +432,8 @@ class Pool:
 
     def stats(self) -> dict[str, int]:
         """Counters since the start (``tasks``, ``failed``, ``retried``, ``requeued``, ``workers started``, ``workers
-        died``) and how many there are now (``workers``, ``busy``, ``queued``, ``running``)."""
+        died``) and how many there are now (``workers``, ``busy``, ``queued``, ``running``).
+        """
         return self._master.stats()
 
     @property
@@ -465,6 +473,6 @@ def _end_dropped(master: Master, callbacks: Callbacks) -> None:
     """The pool was collected, or the program ends, without close()."""
     if master.foreign:
         return
-    master.abandon(PoolTerminated("the pool was dropped, or the program ended, before this was done"))
+    master.drop(PoolTerminated("the pool was dropped, or the program ended, before this was done"))
     if not sys.is_finalizing():
         callbacks.close()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
-import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core import codec
-from .._core.master import Slot, run_quietly
+from .._core.master import run_quietly
 from .._core.messages import ERROR, GROUP, MIXED, VALUE
-from ..errors import InitializerError, TaskCancelled
+from .._core.wheel import Slot
+from ..errors import InitializerError, ResultTimeout, TaskCancelled
 
 if TYPE_CHECKING:
-    from .._core.state import Task
+    from .._core.books import Task
     from ._feed import Feed
     from ._pool import Pool
 
@@ -53,8 +52,6 @@ class AsyncResult(Slot, Generic[T]):
         self._task: Task | None = None
         pool._master.pending.add(self)
 
-    __class_getitem__ = classmethod(types.GenericAlias)  # type: ignore[assignment]  # as multiprocessing has it
-
     def ready(self) -> bool:
         """Whether the call has ended, its callback included."""
         return self.settled
@@ -73,13 +70,13 @@ class AsyncResult(Slot, Generic[T]):
         """Wait until the call has ended, at most *timeout* seconds."""
         pool = self._pool
         if pool is not None and not (self._success is not None and pool._callbacks.is_current()):
-            pool._master.wait(self, timeout)
+            pool._master.wheel.wait(self, timeout)
 
     def get(self, timeout: float | None = None) -> T:
         """The call's value.
 
         Raises:
-            multiprocessing.TimeoutError: it has not ended within *timeout* seconds.
+            ResultTimeout: (a ``multiprocessing.TimeoutError``) it has not ended within *timeout* seconds.
             BaseException: what the call raised, its remote traceback as ``__cause__``.
             TaskError: see `forkful.errors`.
         """
@@ -87,7 +84,7 @@ class AsyncResult(Slot, Generic[T]):
             self.wait(timeout)
             # In its own callback a result is known before it is ready.
             if not self.settled and self._success is None:
-                raise multiprocessing.TimeoutError(f"no result within {timeout:g} s; the task goes on")
+                raise ResultTimeout(f"no result within {timeout:g} s; the task goes on")
         if self._success:
             value: T = self._value
             return value
@@ -117,7 +114,7 @@ class AsyncResult(Slot, Generic[T]):
             return f"<{type(self).__name__} pending>"
         return f"<{type(self).__name__} {'value' if self._success else 'error'}: {codec.short_repr(self._value)}>"
 
-    # What the master calls (`state.Sink`, `master.Pending`).
+    # What the master calls (`books.Sink`, `master.Pending`).
 
     def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
         """The record of the call has arrived."""
@@ -168,7 +165,7 @@ class AsyncResult(Slot, Generic[T]):
         self._callback = self._error_callback = None
         self._pool = None
         pool._master.pending.discard(self)
-        pool._master.settle(self)
+        pool._master.wheel.settle(self)
 
 
 class MapResult(AsyncResult[list[T]]):
@@ -196,7 +193,7 @@ class MapResult(AsyncResult[list[T]]):
         if kind == GROUP:
             try:
                 values = codec.loads(blob)
-            except BaseException as error:  # noqa: BLE001  # __setstate__ may raise anything, SystemExit included
+            except BaseException as error:  # __setstate__ may raise anything, SystemExit included
                 self._note(index, count, codec.unreadable_result(task.describe(index), pid, error))
             else:
                 self._fill(index, values)

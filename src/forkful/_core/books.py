@@ -1,0 +1,155 @@
+"""The books of a pool: what is known of each task and each worker.  Pure data; `state.State` keeps them.
+
+All times are nanoseconds of one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple, Protocol
+
+from .messages import CALL
+
+# States of a worker.
+STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED, GONE = (
+    "starting",  # its process has been asked for
+    "idle",  # has nothing to do
+    "busy",  # has tasks
+    "recalled",  # tasks were taken back from it; sent nothing until it confirms
+    "stopping",  # has been told to leave when done
+    "killed",  # has been sent a signal
+    "gone",  # its process has ended
+)
+
+# States of a task.
+QUEUED, SENT, ENDED = (
+    "queued",  # in the backlog
+    "sent",  # at a worker, in front of which only a permit stands
+    "ended",  # its sink has heard of every element
+)
+
+# What to do about a cancelled task where it has started.
+LEAVE_IT, KILL_IT = 1, 2
+
+
+class Sink(Protocol):
+    """Where the results of tasks go; called by whichever thread runs a turn, never under the master's lock."""
+
+    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
+        """Elements *index* … *index + count - 1* have this record (`messages.VALUE` …)."""
+
+    def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
+        """Elements *index* … *index + count - 1* end with *error*."""
+
+    def abort(self, error: BaseException) -> None:
+        """Everything that has not ended ends with *error*."""
+
+
+class Task:
+    """One call, or a run of consecutive elements of one map.
+
+    ``payload`` is pickled and shared by what a task is split into; ``first`` and ``count`` say which of its elements
+    are this task's, ``base`` is the payload's first element in the sink's numbering.
+    """
+
+    __slots__ = (
+        "attempts", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "retries", "seat",
+        "sink", "state", "style", "timeout",
+    )  # fmt: skip  # one line a letter would be twelve lines of names
+
+    def __init__(
+        self,
+        sink: Sink,
+        function: int,
+        name: str,
+        style: int,
+        payload: bytes,
+        *,
+        base: int = 0,
+        first: int = 0,
+        count: int = 1,
+        guarded: bool = True,
+        timeout: int | None = None,
+        retries: int = 0,
+        attempts: int = 0,
+    ) -> None:
+        self.sink = sink
+        self.function = function
+        self.name = name
+        self.style = style
+        self.payload = payload
+        self.base = base
+        self.first = first
+        self.count = count
+        self.guarded = guarded
+        self.timeout = timeout
+        self.retries = retries
+        self.attempts = attempts  # that have failed so far
+        self.done = 0  # elements whose result has arrived
+        self.cancelled = 0  # or LEAVE_IT, KILL_IT: what to do about it where it has started
+        self.state = QUEUED
+        self.seat: Seat | None = None  # the worker it was sent to
+
+    def part(self, first: int, count: int, attempts: int = 0) -> Task:
+        """A new queued task for *count* of its elements, from *first* of the payload on."""
+        return Task(
+            self.sink, self.function, self.name, self.style, self.payload,
+            base=self.base, first=first, count=count, guarded=self.guarded,
+            timeout=self.timeout, retries=self.retries, attempts=attempts,
+        )  # fmt: skip  # the constructor's own grouping
+
+    def index(self) -> int:
+        """The sink's number of the first element whose result has not arrived."""
+        return self.base + self.first + self.done
+
+    def describe(self, index: int) -> str:
+        """One element in words, for messages."""
+        return f"task {self.name}" if self.style == CALL else f"task {self.name}[{index}]"
+
+    def units(self) -> int:
+        """How many permits its remaining elements need."""
+        return self.count - self.done if self.guarded else 1
+
+
+class Seat:
+    """A worker in the state machine's books."""
+
+    __slots__ = (
+        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "look_at", "pid", "recalling",
+        "recalls", "sent", "since", "state",
+    )  # fmt: skip  # one line a letter would be fifteen lines of names
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.pid: int | None = None
+        self.state = STARTING
+        self.sent: deque[Task] = deque()  # in the order it runs them
+        self.load = 0  # elements in `sent` without a result
+        self.finished = 0  # elements it has given results for, ever: what STARTED in its journal compares with
+        self.assigned = 0  # tasks it was given, for maxtasksperchild
+        self.functions: set[int] = set()  # it has been sent
+        self.look_at: int | None = None  # when to look into its journal
+        self.changed = 0  # when its first task last changed, as far as we know
+        self.since: int | None = None  # when the running element started, if we have looked
+        self.recalls = False  # a recall was tried since its last batch
+        self.recalling = False  # what was asked for is not known yet: until then it is sent nothing
+        self.doom: int | None = None  # the element it is to be killed for, once nothing else can start there
+        self.cause: tuple[int, bool] | None = None  # the element it was killed for, and whether for its timeout
+
+    def waiting(self) -> bool:
+        """Whether it holds elements that could not have started yet, and could be taken back."""
+        head = self.sent[0]
+        return len(self.sent) > 1 or (head.guarded and head.count - head.done > 1)
+
+    def forget_look(self, now: int) -> None:
+        """What runs there has changed at *now*; what a look into the journal told is past."""
+        self.changed = now
+        self.since = None
+
+
+class Limits(NamedTuple):
+    """What bounds a pool."""
+
+    processes: int
+    tasks_per_child: int | None = None
+    grace: int = 500_000_000  # between SIGTERM and SIGKILL

@@ -1,0 +1,272 @@
+"""The crew: the worker processes of one pool, and the only place where their descriptors are read and written.
+
+`Crew.execute` turns instructions into bytes and signals, `Crew.read` turns what descriptors have to tell into events.
+Everything here but `Crew.wait` and `Crew.wake` runs under the master's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from typing import Any
+
+from ..errors import InitializerError
+from . import codec
+from .channel import frame
+from .functions import Functions
+from .journal import Record, split
+from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
+from .steps import Dropped, Event, Exited, Finished, Kill, Look, Ready, Recall, Refused, Seen, Send, Start, Stop, Taken
+from .supervisor import Post, Supervisor
+
+_EXITS_KEPT = 256
+
+Order = Start | Send | Look | Recall | Stop | Kill
+
+
+class Crew:
+    """The workers of one pool, by seat."""
+
+    def __init__(self, supervisor: Supervisor, functions: Functions) -> None:
+        self._supervisor = supervisor
+        self._functions = functions
+        self.posts: dict[int, Post] = {}
+        self._exitcodes: dict[int, int | None] = {}  # of the newest workers that have ended
+        self._poll = select.poll()
+        self._watched: dict[int, tuple[int, bool]] = {}  # descriptor -> (seat, whether it is the channel)
+        self._writing: set[int] = set()  # channels with unsent bytes
+        self.unseen = False  # what is to be watched has changed since `wait` was entered
+        self._wake_lock = threading.Lock()
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
+        self._poll.register(self._wake_r, select.POLLIN)
+
+    # Waiting.
+
+    def wait(self, left: int | None) -> list[tuple[int, int]]:
+        """The descriptors that have something to tell, waiting at most *left* nanoseconds.  Without the lock."""
+        return self._poll.poll(None if left is None else -(-left // 1_000_000))
+
+    def wake(self) -> None:
+        """Bring the thread in `wait` out of it.  Without the lock."""
+        with self._wake_lock:  # else the descriptor could be closed, and be another's, between the look and the write
+            if self._wake_w >= 0:
+                with contextlib.suppress(BlockingIOError):  # full: it is awake already
+                    os.write(self._wake_w, b"!")
+
+    def close(self) -> None:
+        """Close what is left once every worker has ended."""
+        with self._wake_lock:
+            self.disown()
+
+    def disown(self) -> None:
+        """In a forked child: the workers' descriptors are closed by their posts, the rest here.
+
+        Without the lock, which another thread of the parent may have held at the fork.
+        """
+        if self._wake_w >= 0:
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            self._wake_r = self._wake_w = -1
+
+    # Asking.
+
+    def pids(self) -> list[tuple[int, int | None]]:
+        """The worker processes there are: (seat, pid)."""
+        return [(seat, post.child.pid) for seat, post in self.posts.items() if post.child is not None]
+
+    def exit_of(self, seat: int) -> tuple[bool, int | None]:
+        """Whether the worker at *seat* has ended, and its exit code if that is (still) known."""
+        post = self.posts.get(seat)
+        if post is None or post.child is None:
+            return True, self._exitcodes.get(seat)
+        return post.child.collect(), post.child.exitcode
+
+    # Instructions.
+
+    def execute(self, order: Order, events: list[Event]) -> None:
+        """Carry out one instruction; what comes of it is added to *events*."""
+        if isinstance(order, Start):
+            self._start(order.seat, events)
+            return
+        post = self.posts.get(order.seat)
+        if post is None:
+            return  # its end is among the events to come
+        if isinstance(order, Send):
+            self._send(post, order)
+        elif isinstance(order, Look):
+            self._look(order.seat, post, events)
+        elif isinstance(order, Recall):
+            taken = post.permits.take_back(order.most)
+            if taken:
+                post.channel.send(frame(RECALL))
+            events.append(Taken(order.seat, taken))
+        elif isinstance(order, Stop):
+            post.channel.send(frame(STOP))
+        else:
+            self._supervisor.kill(post, gently=order.gently)
+        self._watch_writing(order.seat, post)
+
+    def kill_all(self) -> None:
+        """SIGKILL to every worker."""
+        for post in list(self.posts.values()):
+            self._supervisor.kill(post, gently=False)
+
+    def forget(self, seat: int, key: int) -> None:
+        """Tell a worker that function *key* will not be asked for again."""
+        post = self.posts[seat]
+        post.channel.send(frame(FORGET, key))
+        self._watch_writing(seat, post)
+
+    def _start(self, seat: int, events: list[Event]) -> None:
+        try:
+            post = self._supervisor.start()
+        except Exception as error:  # no process to be had: the reason goes to whoever waits
+            failed = InitializerError(f"no worker could be started: {type(error).__name__}: {error}")
+            failed.__cause__ = error
+            events.append(Refused(seat, failed))
+            events.append(Exited(seat, None, 0, None))
+            return
+        self.posts[seat] = post
+        self._watch(post.channel.fileno(), seat, channel=True)
+        assert post.child is not None
+        if post.child.fileno() >= 0:
+            self._watch(post.child.fileno(), seat, channel=False)
+        self._watch_writing(seat, post)
+
+    def _send(self, post: Post, send: Send) -> None:
+        buffers: list[bytes | memoryview] = []
+        for key in send.functions:
+            buffers += frame(FUNCTION, key, self._functions.blob(key))
+        entries = [(t.function, t.style, t.payload, t.first, t.count, t.guarded) for t in send.tasks]
+        buffers += frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL))
+        post.permits.add(send.units)  # before the batch: a worker that has a task finds its permit
+        post.channel.send(buffers)
+
+    # Reading.
+
+    def _look(self, seat: int, post: Post, events: list[Event]) -> None:
+        """Read a worker's journal while it lives."""
+        while True:
+            started, since = post.journal.read_progress()
+            self._read_frames(seat, post, events, drain=False)
+            serial, records = post.journal.read_records()
+            if serial <= post.received or post.channel.ended:
+                break
+            # It has sent records since we read the channel; they are there now, and come before these.
+        self._report(seat, post, serial, records, 0, 0, events)
+        events.append(Seen(seat, started, since))
+
+    @staticmethod
+    def _report(
+        seat: int, post: Post, serial: int, records: list[Record], elements: int, ns: int, events: list[Event]
+    ) -> None:
+        """Pass on those *records*, the first of which has number *serial*, that were not taken over before."""
+        known = post.received - serial
+        if known > 0:
+            records = records[known:]
+        if records:
+            post.received += len(records)
+            events.append(Finished(seat, records, elements, ns))
+
+    def _watch(self, fd: int, seat: int, *, channel: bool) -> None:
+        self._watched[fd] = (seat, channel)
+        self._poll.register(fd, select.POLLIN)
+        self.unseen = True
+
+    def _watch_writing(self, seat: int, post: Post) -> None:
+        fd = post.channel.fileno()
+        if post.channel.unsent:
+            if fd not in self._writing and fd in self._watched:
+                self._writing.add(fd)
+                self._poll.modify(fd, select.POLLIN | select.POLLOUT)
+                self.unseen = True
+        elif fd in self._writing:
+            self._writing.discard(fd)
+            self._poll.modify(fd, select.POLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+            self._writing.discard(fd)
+
+    def read(self, ready: list[tuple[int, int]]) -> list[Event]:
+        """What the descriptors that are *ready* have to tell."""
+        events: list[Event] = []
+        ended: list[int] = []
+        for fd, flags in ready:
+            if fd == self._wake_r:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(fd, 4096)
+                continue
+            known = self._watched.get(fd)
+            if known is None:
+                continue
+            seat, is_channel = known
+            post = self.posts[seat]
+            assert post.child is not None
+            if not is_channel:
+                if post.child.collect():
+                    ended.append(seat)
+                continue
+            if flags & select.POLLOUT:
+                post.channel.flush()
+                self._watch_writing(seat, post)
+            if flags & ~select.POLLOUT:
+                self._read_frames(seat, post, events, drain=False)
+                if post.channel.ended:
+                    self._unwatch(fd)
+                    post.child.kill()  # it has closed its channel: it is leaving, or no worker any more
+                    if post.child.fileno() < 0:
+                        ended.append(seat)
+        for seat in ended:
+            self._bury(seat, events)
+        return events
+
+    def _read_frames(self, seat: int, post: Post, events: list[Event], *, drain: bool) -> None:
+        for kind, number, body in post.channel.receive(drain=drain):
+            if kind == RESULTS:
+                serial, ns, elements = RESULTS_HEAD.unpack_from(body)
+                index_end = RESULTS_HEAD.size + number * 8
+                index = body[RESULTS_HEAD.size : index_end].cast("Q")
+                self._report(seat, post, serial, split(index, body[index_end:]), elements, ns, events)
+            elif kind == READY:
+                assert post.child is not None
+                events.append(Ready(seat, post.child.pid))
+            elif kind == REFUSED:
+                events.append(Refused(seat, self._initializer_error(post, body)))
+            elif kind == DROPPED:
+                events.append(Dropped(seat))
+
+    @staticmethod
+    def _initializer_error(post: Post, body: memoryview) -> InitializerError:
+        pid = post.child.pid if post.child is not None else None
+        cause = codec.decode_error(body, "the initializer", pid)
+        error = InitializerError(
+            f"the initializer failed in worker {pid}: {type(cause).__name__}: {cause}; "
+            f"no task can run until it succeeds",
+            pid=pid,
+        )
+        error.__cause__ = cause
+        return error
+
+    def _bury(self, seat: int, events: list[Event]) -> None:
+        """A worker's process has ended: take over what it left, then tell."""
+        post = self.posts[seat]
+        child: Any = post.child
+        child.await_end()
+        self._read_frames(seat, post, events, drain=True)
+        serial, records = post.journal.read_records()
+        self._report(seat, post, serial, records, 0, 0, events)
+        started, _ = post.journal.read_progress()
+        events.append(Exited(seat, child.exitcode, started, child.pid))
+        self._unwatch(post.channel.fileno())
+        self._unwatch(child.fileno())
+        del self.posts[seat]
+        self._exitcodes[seat] = child.exitcode
+        if len(self._exitcodes) > _EXITS_KEPT:
+            del self._exitcodes[next(iter(self._exitcodes))]
+        post.close()

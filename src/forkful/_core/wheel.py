@@ -1,0 +1,264 @@
+"""The wheel: which thread runs the loop.
+
+One thread at a time waits for all workers: it has *the wheel*.  A caller in ``get()`` takes it if it is free, else
+sleeps until its own slot is settled or the wheel is handed to it.  A thread that leaves hands the wheel to a sleeper.
+Where there is none and work is under way, it leaves the background thread *on watch*: that takes the wheel when nobody
+else has for `_WATCH_NS`, and gives it up as soon as a caller wants it.  So a program that waits, or submits in a burst,
+runs the loop in its own thread, with no thread switch between a result and its reader.
+
+Rules, all under ``_gate`` unless said otherwise:
+
+- ``_driver`` is the waiter that has the wheel; exactly that one has ``driving`` set.
+- A waiter asks for the wheel before each sleep.  If it is not free the waiter is among ``_sleepers`` first, so that
+  whoever gives the wheel up finds it.
+- A slot's waiters are registered before it is looked at, and it is settled before they are looked at (the latter
+  without the gate): one of the two sees the other, so nobody sleeps on a settled slot.
+- Whoever has the wheel looks at what could end its wait *after* announcing that it is about to wait; see
+  ``Master._wait_for_descriptors``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+log = logging.getLogger("forkful")
+_clock = time.monotonic_ns
+_WATCH_NS = 2_000_000
+
+
+class Slot:
+    """Something a thread can wait for: ``settled`` becomes true once and stays so."""
+
+    __slots__ = ("settled", "waiters")
+
+    def __init__(self) -> None:
+        self.settled = False
+        self.waiters: list[Waiter] | None = None
+
+
+class Waiter:
+    """One thread waiting: asleep on ``lock``, or at the wheel."""
+
+    __slots__ = ("driving", "lock")
+
+    def __init__(self) -> None:
+        self.driving = False
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+    def sleep(self, left: int | None) -> None:
+        """Until `release`, at most *left* nanoseconds."""
+        if left is None:
+            self.lock.acquire()
+        else:
+            self.lock.acquire(timeout=min(left / 1e9, threading.TIMEOUT_MAX))
+
+    def release(self) -> None:
+        """Wake it, now or when it next sleeps."""
+        with contextlib.suppress(RuntimeError):  # it was released already
+            self.lock.release()
+
+
+_NEVER = Slot()
+
+
+class Wheel:
+    """Gives one thread at a time the right to call *turn*.
+
+    Args:
+        turn: runs the loop once: ``turn(nanoseconds or None, slot)`` waits at most so long, or until *slot* is settled.
+        needed: whether work is under way that needs somebody at the wheel.
+        wake: brings the thread that waits inside *turn* out of it.
+        over: settled when there will never be work again; the background thread then ends.
+    """
+
+    def __init__(
+        self,
+        turn: Callable[[int | None, Slot], None],
+        needed: Callable[[], bool],
+        wake: Callable[[], None],
+        over: Slot,
+    ) -> None:
+        self._turn = turn
+        self._needed = needed
+        self._wake = wake
+        self._over = over
+        self._gate = threading.Lock()
+        self._driver: Waiter | None = None
+        self._sleepers: deque[Waiter] = deque()
+        self._thread: threading.Thread | None = None  # the background thread, started when first needed
+        self._background: Waiter | None = None
+        self._background_busy = False  # it is in a turn: whoever wants the wheel waits for the end of it
+        self._watching = False  # it will look in `_WATCH_NS` after `_left_at`
+        self._left_at = 0
+        self.on_exit: Callable[[], None] | None = None  # called by the background thread as its last act
+
+    # Waiting.
+
+    def wait(self, slot: Slot, timeout: float | None = None) -> bool:
+        """Wait until *slot* is settled, taking the wheel if it is free; whether it is settled.
+
+        Args:
+            timeout: seconds; None waits for ever.
+        """
+        if slot.settled:
+            return True
+        deadline = None if timeout is None else _clock() + max(0, int(timeout * 1e9))
+        waiter = Waiter()
+        try:
+            with self._gate:
+                if slot.waiters is None:
+                    slot.waiters = []
+                slot.waiters.append(waiter)
+            while not slot.settled:
+                left = None if deadline is None else deadline - _clock()
+                if left is not None and left <= 0:
+                    break
+                if waiter.driving or self._take(waiter):
+                    self._turn(left, slot)
+                else:
+                    waiter.sleep(left)
+        finally:
+            self._leave(waiter, slot)
+        return slot.settled
+
+    def settle(self, slot: Slot) -> None:
+        """Settle *slot* and wake whoever waits for it.  Called by whichever thread made it so."""
+        slot.settled = True
+        if slot.waiters is None:
+            return
+        with self._gate:
+            waiters, slot.waiters = slot.waiters, None
+        for waiter in waiters or ():
+            if waiter.driving:
+                self._wake()
+            else:
+                waiter.release()
+
+    def turn_once(self) -> bool:
+        """Run one turn without waiting, if the wheel is free; whether it was."""
+        waiter = Waiter()
+        with self._gate:
+            if self._driver is not None:
+                return False
+            self._driver = waiter
+            waiter.driving = True
+        try:
+            self._turn(0, _NEVER)
+        finally:
+            self._leave(waiter, _NEVER)
+        return True
+
+    def ensure(self) -> None:
+        """See to it that work under way has somebody at the wheel, or on watch."""
+        if self._driver is None and not self._watching:
+            with self._gate:
+                if self._driver is None and self._needed():
+                    self._set_watch()
+
+    def is_background(self) -> bool:
+        """Whether the caller is the background thread."""
+        return threading.current_thread() is self._thread
+
+    def join(self) -> None:
+        """Wait for the background thread, after ``over`` is settled; not from that thread itself."""
+        if self._thread is not None and not self.is_background():
+            if self._background is not None:
+                self._background.release()
+            self._thread.join()
+
+    def _take(self, waiter: Waiter) -> bool:
+        with self._gate:
+            if waiter.driving:
+                return True
+            driver = self._driver
+            if driver is None or (driver is self._background and not self._background_busy):
+                if driver is not None:
+                    driver.driving = False
+                if waiter in self._sleepers:
+                    self._sleepers.remove(waiter)
+                self._driver = waiter
+                waiter.driving = True
+                return True
+            if waiter not in self._sleepers:
+                self._sleepers.append(waiter)
+        if driver is self._background:
+            self._wake()
+        return False
+
+    def _leave(self, waiter: Waiter, slot: Slot) -> None:
+        with self._gate:
+            if slot.waiters is not None and waiter in slot.waiters:
+                slot.waiters.remove(waiter)
+            if waiter in self._sleepers:
+                self._sleepers.remove(waiter)
+            if waiter.driving:
+                self._pass_on(waiter)
+
+    def _pass_on(self, waiter: Waiter) -> None:
+        """The thread of *waiter* gives up the wheel.  Under ``_gate``."""
+        waiter.driving = False
+        self._driver = None
+        if self._sleepers:
+            heir = self._sleepers.popleft()
+            self._driver = heir
+            heir.driving = True
+            heir.release()
+        elif self._needed():
+            self._set_watch()
+
+    # The background thread.
+
+    def _set_watch(self) -> None:
+        """The background thread is to take the wheel if nobody does.  Under ``_gate``."""
+        self._left_at = _clock()
+        if self._watching:
+            return
+        self._watching = True
+        if self._background is None:
+            self._background = Waiter()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._background,), name="forkful-pool", daemon=True
+            )
+            self._thread.start()
+        else:
+            self._background.release()
+
+    def _run(self, waiter: Waiter) -> None:
+        while not self._over.settled:
+            if waiter.driving:
+                self._drive(waiter)
+            elif self._watching:
+                left = self._left_at + _WATCH_NS - _clock()
+                if left > 0:
+                    waiter.sleep(left)
+                    continue
+                with self._gate:
+                    self._watching = False
+                    if self._driver is None and self._needed():
+                        self._driver = waiter
+                        waiter.driving = True
+            else:
+                waiter.sleep(None)
+        if self.on_exit is not None:
+            self.on_exit()
+
+    def _drive(self, waiter: Waiter) -> None:
+        """One turn of the background thread."""
+        with self._gate:
+            if not waiter.driving:  # a caller took the wheel before this turn began
+                return
+            self._background_busy = True
+        try:
+            self._turn(None, self._over)
+        except Exception:
+            log.exception("forkful: an error in the background thread; the pool has given up its work")
+        with self._gate:
+            self._background_busy = False
+            if self._sleepers or not self._needed():
+                self._pass_on(waiter)
