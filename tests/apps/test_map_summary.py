@@ -50,7 +50,7 @@ def test_utilisation() -> None:
 
 
 def test_quantiles() -> None:
-    """Within one per cent of the exact ones, from nanoseconds to hours, in constant memory."""
+    """Within half a per cent of the exact ones, from nanoseconds to hours, in constant memory."""
     durations = Durations()
     assert durations.quantile(0.5) is None
     rng = random.Random(2)
@@ -59,6 +59,6 @@ def test_quantiles() -> None:
         durations.add(seconds)
     for share in (0.01, 0.5, 0.95, 1.0):
         quantile = durations.quantile(share)
-        assert quantile == pytest.approx(exact[max(0, round(share * 5000) - 1)], rel=0.0101)
+        assert quantile == pytest.approx(exact[max(0, round(share * 5000) - 1)], rel=0.005)
     durations.add(0.0)
-    assert durations.quantile(0.0) == pytest.approx(1e-7, rel=0.02)
+    assert durations.quantile(0.0) == pytest.approx(1e-7, rel=0.005)

@@ -328,3 +328,24 @@ def test_census_equals_a_plain_loop(shell: Shell) -> None:
     ]
     assert len(serial) > 100
     assert sorted(mapped) == serial
+
+
+def test_kill_of_the_parent(shell: Shell) -> None:
+    """SIGKILL of the command: no worker outlives it, and what is written is whole."""
+    shell.write("in.txt", "a", "b")
+    with shell.start("map", "work.py:say_and_hang", "in.txt", "-o", "out.jsonl", "-j", "2") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("begun")
+        process.kill()
+        process.stderr.read()  # ends when the last worker, which holds the other end, is gone
+        assert process.wait(timeout=60) == -signal.SIGKILL
+    assert shell.records() == {}
+
+
+def test_no_standard_output_at_all(shell: Shell) -> None:
+    """Started with standard output closed: fine with -o, a usage error without."""
+    shell.write("in.txt", "a")
+    done = shell.run("map", "work.py:echo", "in.txt", preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (2, "forkful: standard output is closed; name a file with -o\n")
+    assert shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl", preexec_fn=lambda: os.close(1)).returncode == 0
+    assert shell.records()["a"]["ok"]

@@ -79,9 +79,9 @@ def test_seconds_in_words(seconds: float, text: str) -> None:
 def test_progress_line() -> None:
     """Done, failed, rate, and what is left when the total is known."""
     records = [Record(b"", 1.0, None)] * 19 + [Record(b"", 1.0, Failure("E", ""))]
-    assert progress_line(summary_of(*records)) == "forkful: 20 done, 1 failed, 2/s"
-    assert progress_line(summary_of(*records, total=60)) == "forkful: 20 of 60 done, 1 failed, 2/s, 20.0 s left"
-    assert progress_line(summary_of(total=60)) == "forkful: 0 of 60 done, 0 failed, 0/s"
+    assert progress_line(summary_of(*records)) == "forkful: 20 done, 1 failed, 2.0/s"
+    assert progress_line(summary_of(*records, total=60)) == "forkful: 20 of 60 done, 1 failed, 2.0/s, 20.0 s left"
+    assert progress_line(summary_of(total=60)) == "forkful: 0 of 60 done, 0 failed, 0.0/s"
 
 
 def test_no_progress_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +103,7 @@ def test_plain_lines(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         err = ""
         while err.count("\n") < 2 and time.monotonic() < deadline:
             err += capfd.readouterr().err
-    assert err.startswith("forkful: 1 of 2 done, 0 failed, 0/s, 10.0 s left\n" * 2)
+    assert err.startswith("forkful: 1 of 2 done, 0 failed, 0.1/s, 10.0 s left\n" * 2)
 
 
 def test_help_does_not_import_rich() -> None:

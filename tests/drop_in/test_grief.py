@@ -16,7 +16,7 @@ from forkful import errors
 
 from . import tasks
 
-WATCHDOG = 60.0  # seconds that a broken pool is waited for; a whole one takes a fraction of one
+WATCHDOG = 30.0  # seconds that a broken pool is waited for; a whole one takes a fraction of one
 
 
 def assert_works(pool: Any) -> None:
@@ -147,8 +147,8 @@ def explode(_: object) -> None:
     raise ZeroDivisionError("a fault in a callback")
 
 
-def test_callback_raises(start_method: str) -> None:
-    """The result is not lost, the fault is reported, and neither this call's nor any other's result is held up."""
+def test_callback_raises(start_method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The fault is logged, and neither the result of this call nor any other's is lost or held up."""
     with forkful.Pool(2, context=start_method) as pool:
         result = pool.apply_async(tasks.double, (1,), callback=explode)
         results = pool.map_async(tasks.double, [1, 2], callback=explode)
@@ -159,6 +159,27 @@ def test_callback_raises(start_method: str) -> None:
         with pytest.raises(SystemExit):
             failed.get(WATCHDOG)
         assert_works(pool)
+
+    faults = [record for record in caplog.records if record.exc_info and record.exc_info[0] is ZeroDivisionError]
+    assert len(faults) == 3
+    assert all("explode" in record.getMessage() for record in faults)
+
+
+def test_callback_uses_the_pool(start_method: str) -> None:
+    """A callback may wait for another call of the pool, and may end the pool."""
+    heard: list[int] = []
+    with forkful.Pool(1, context=start_method) as pool:
+        first = pool.apply_async(tasks.double, (1,), callback=lambda two: heard.append(pool.apply(tasks.double, (two,))))
+        assert first.get(WATCHDOG) == 2
+        assert heard == [4]
+        assert_works(pool)
+
+        last = pool.apply_async(tasks.double, (2,), callback=lambda _: pool.terminate())
+        never = pool.apply_async(tasks.wait_for_ever)
+        last.wait(WATCHDOG)
+        assert last.ready()
+        with pytest.raises(errors.PoolTerminated):
+            never.get(WATCHDOG)
 
 
 # 6. get() after terminate().
@@ -247,7 +268,7 @@ def test_initializer_fails(initializer: Callable[[str], None], start_method: str
     """Every waiter gets an ``InitializerError``, a handful of processes is started in all, and later calls are answered."""
     log = tmp_path / "attempts"
     with forkful.Pool(2, initializer, (str(log),), context=start_method) as pool:
-        results = [pool.apply_async(tasks.double, (number,)) for number in range(20)]
+        results: list[Any] = [pool.apply_async(tasks.double, (number,)) for number in range(20)]
         results.append(pool.map_async(tasks.double, range(20)))
         iterator = pool.imap(tasks.double, range(20))
 

@@ -68,7 +68,7 @@ class _Bar:
         self._progress.update(
             self._task,
             completed=summary.done,
-            rate=f"{summary.done / max(summary.wall, 1e-9):,.0f}/s",
+            rate=_spell_rate(summary),
             failed=f"[red]{summary.failed:,} failed[/red]" if summary.failed else "0 failed",
             workers=f"{summary.processes} workers",
         )
@@ -131,9 +131,13 @@ class _Lines:
 
 def progress_line(summary: Summary) -> str:
     """How far it is, in one line."""
-    rate = summary.done / max(summary.wall, 1e-9)
     total = "" if summary.total is None else f" of {summary.total:,}"
     left = ""
     if summary.total is not None and summary.done:
-        left = f", {spell_seconds((summary.total - summary.done) / rate)} left"
-    return f"forkful: {summary.done:,}{total} done, {summary.failed:,} failed, {rate:,.0f}/s{left}"
+        left = f", {spell_seconds(summary.wall * (summary.total - summary.done) / summary.done)} left"
+    return f"forkful: {summary.done:,}{total} done, {summary.failed:,} failed, {_spell_rate(summary)}{left}"
+
+
+def _spell_rate(summary: Summary) -> str:
+    rate = summary.done / max(summary.wall, 1e-9)
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"

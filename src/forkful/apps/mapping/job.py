@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from .summary import Summary
 __all__ = ["map_file"]
 
 Progress = Callable[[Summary], None]
+
+_GRACE = 5.0  # seconds that workers get to leave in when all is done
 
 
 def map_file(
@@ -141,8 +144,18 @@ def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Pr
             out.write(record.line)
             summary.add(item, record)
             progress(summary)
-        pool.close()
-        pool.join()
+        _let_workers_leave(pool)
+
+
+def _let_workers_leave(pool: Pool) -> None:
+    """Give the workers time to run what they have registered for their end, and to end the threads they have left.
+
+    But not for ever: every record is written, and what still runs is nothing that was asked for.
+    """
+    pool.close()
+    leaving = threading.Thread(target=pool.join, name="forkful-map-end", daemon=True)
+    leaving.start()
+    leaving.join(_GRACE)
 
 
 def _arguments(sources: Sequence[Source], pending: dict[int, Item]) -> Iterator[Any]:
