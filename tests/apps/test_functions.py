@@ -77,7 +77,7 @@ def test_function_of_a_module(program: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("program.py:dubble", "program.py has no 'dubble'; did you mean 'double'?"),
         ("program.py:qqqqqq", "program.py has no 'qqqqqq'; check the name after the ':'"),
         ("program.py:Tools.tripel", "program.py has no 'tripel'; did you mean 'triple'?"),
-        ("program.py:NUMBER", "program.py:NUMBER is a int, not a function; name a function"),
+        ("program.py:NUMBER", "program.py:NUMBER is a value of type 'int'; name a function"),
         ("program.py:later", "program.py:later is async; name a plain function"),
         ("no_such_module_anywhere:f", "no module named 'no_such_module_anywhere'; check the spelling"),
         ("broken.py:f", "cannot import broken.py: ZeroDivisionError: division by zero; mend it (`python broken.py`"),

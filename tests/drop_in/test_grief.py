@@ -169,7 +169,9 @@ def test_callback_uses_the_pool(start_method: str) -> None:
     """A callback may wait for another call of the pool, and may end the pool."""
     heard: list[int] = []
     with forkful.Pool(1, context=start_method) as pool:
-        first = pool.apply_async(tasks.double, (1,), callback=lambda two: heard.append(pool.apply(tasks.double, (two,))))
+        first = pool.apply_async(
+            tasks.double, (1,), callback=lambda two: heard.append(pool.apply(tasks.double, (two,)))
+        )
         assert first.get(WATCHDOG) == 2
         assert heard == [4]
         assert_works(pool)

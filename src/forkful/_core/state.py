@@ -4,7 +4,7 @@
 that and reports back in further events.  ``now`` and all times are nanoseconds of one monotonic clock.
 
 Two tables below, `WORKER` and `TASK`, hold every move between states; nothing changes a state except through them.
-``python -m forkful._core.state`` prints them as diagrams for the documentation.
+``make docs`` draws them for the documentation.
 """
 
 from __future__ import annotations
@@ -622,7 +622,3 @@ def draw(table: dict[tuple[str, str], str]) -> str:
     lines = [f"    {state} --> {after}: {', '.join(whats)}" for (state, after), whats in edges.items()]
     first = next(iter(table))[0]
     return "\n".join(["stateDiagram-v2", f"    [*] --> {first}", *lines])
-
-
-if __name__ == "__main__":
-    print(draw(WORKER), draw(TASK), sep="\n\n")  # noqa: T201  # printing is this program's work

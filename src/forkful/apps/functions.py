@@ -132,7 +132,7 @@ def _check(ref: FunctionRef, source: str) -> None:
             raise UsageProblem(f"{source} has no {name!r}; {_suggestion(name, found)}")
         found = getattr(found, name)
     if not callable(found):
-        raise UsageProblem(f"{source}:{ref.attribute} is a {type(found).__name__}, not a function; name a function")
+        raise UsageProblem(f"{source}:{ref.attribute} is a value of type {type(found).__name__!r}; name a function")
     if inspect.iscoroutinefunction(found):
         raise UsageProblem(f"{source}:{ref.attribute} is async; name a plain function that calls asyncio.run() on it")
 

@@ -1,0 +1,99 @@
+"""`map_file` from Python, with real workers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forkful.apps.mapping import map_file
+from forkful.apps.problems import JobStopped, UsageProblem
+
+
+def double(text: str) -> str:
+    """A task function."""
+    return text * 2
+
+
+def leave_a_thread(text: str) -> str:
+    """A task function that leaves something running for ever."""
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return text
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of *path*."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> str:
+    """A file with three inputs."""
+    path = tmp_path / "in.txt"
+    path.write_text("a\nb\nc\n")
+    return str(path)
+
+
+def test_function_object(tmp_path: Path, inputs: str) -> None:
+    """From Python, the function can be given itself; the summary tells what was done, progress what is done so far."""
+    out = tmp_path / "out.jsonl"
+    seen = []
+    summary = map_file(double, inputs, str(out), processes=2, progress=lambda now: seen.append((now.done, now.total)))
+    assert (summary.done, summary.failed, summary.output, summary.interrupted) == (3, 0, str(out), False)
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert sorted(record["result"] for record in read(out)) == ["aa", "bb", "cc"]
+
+
+def test_thread_left_behind(tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all is done, a worker that does not leave is not waited for."""
+    monkeypatch.setattr("forkful.apps.mapping.job._GRACE", 0.1)
+    summary = map_file(leave_a_thread, inputs, str(tmp_path / "out.jsonl"), processes=2)
+    assert (summary.done, summary.failed) == (3, 0)
+
+
+def test_interrupt_from_progress(tmp_path: Path, inputs: str) -> None:
+    """A KeyboardInterrupt, wherever it comes, ends the work and is told by the summary, not raised."""
+
+    def press_ctrl_c(summary: Any) -> None:
+        if summary.done:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out.jsonl"
+    summary = map_file(double, inputs, str(out), processes=1, progress=press_ctrl_c)
+    assert summary.interrupted
+    assert summary.done == len(read(out)) == 1
+
+
+def test_input_that_vanishes_stops_the_job(tmp_path: Path, inputs: str) -> None:
+    """An input file that is gone before its turn stops the job with its name, and how much was done."""
+    second = tmp_path / "second.txt"
+    second.write_text("d\n" * 10)
+    second_gone = iter([None])
+
+    def remove(_summary: Any) -> None:
+        for _ in second_gone:
+            second.unlink()
+
+    (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(5000)))
+    with pytest.raises(JobStopped, match=r"second\.txt: No such file") as raised:
+        map_file(double, [inputs, str(second)], str(tmp_path / "out.jsonl"), progress=remove)
+    assert raised.value.done == len(read(tmp_path / "out.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"processes": 0}, "processes=0 is too few; "),
+        ({"timeout": 0}, "timeout=0 is no time to wait for; "),
+        ({"retries": -1}, "retries=-1 is less than none; "),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, inputs: str, options: dict[str, Any], message: str) -> None:
+    """They are found before the output is made."""
+    with pytest.raises(UsageProblem, match=message):
+        map_file(double, inputs, str(tmp_path / "out.jsonl"), **options)
+    assert not (tmp_path / "out.jsonl").exists()
