@@ -23,6 +23,8 @@ from .results import MeasureResult, Outcome, Series
 ROOT = Path(__file__).parents[1]
 FAILURES_IN_A_ROW = 2  # after these a contestant sits the measure out: a hang costs a watchdog each time
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+# A source tree must be compiled once, as an installed package is: else each import and cold start would compile it again.
+NOT_PASSED_ON = {"PYTHONDONTWRITEBYTECODE"}
 CLEAN_UP = 1.0  # seconds for helpers of a killed pool (resource trackers) to remove its semaphores
 
 Log = Callable[[str], None]
@@ -96,6 +98,7 @@ def run_bounded(arguments: list[str], seconds: float, stderr: int) -> bool:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stderr,

@@ -67,13 +67,13 @@ MEASURES = (
         "memory",
         "memory at {n} lazily fed tasks, over idle",
         "Two workers, no-op tasks from a generator through `imap_unordered`, results dropped as they come. The highest "
-        "resident size of the parent process less that of the idle pool. The other pools would take minutes and, the "
-        "executors, which read the whole generator first, a gigabyte, so they get fewer tasks.",
+        "resident size of the parent process less that of the idle pool. The other pools get fewer tasks: "
+        "with as many they would take minutes, and executors and pebble, which read the whole generator first, gigabytes.",
         lazily_fed,
         (Target("at most", 30e6, 10e6),),
         size=1_000_000,
-        quick_size=50_000,
-        peer_size=50_000,
+        quick_size=25_000,
+        peer_size=25_000,
         unit="bytes",
         rounds=3,
         watchdog=180,
