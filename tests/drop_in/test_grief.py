@@ -168,16 +168,17 @@ def test_callback_raises(start_method: str, caplog: pytest.LogCaptureFixture) ->
 def test_callback_uses_the_pool(start_method: str) -> None:
     """A callback may wait for another call of the pool, and may end the pool."""
     heard: list[int] = []
-    with forkful.Pool(1, context=start_method) as pool:
-        first = pool.apply_async(
-            tasks.double, (1,), callback=lambda two: heard.append(pool.apply(tasks.double, (two,)))
-        )
-        assert first.get(WATCHDOG) == 2
+    with forkful.Pool(2, context=start_method) as pool:
+
+        def double_again(number: int) -> None:
+            heard.append(pool.apply(tasks.double, (number,)))
+
+        assert pool.apply_async(tasks.double, (1,), callback=double_again).get(WATCHDOG) == 2
         assert heard == [4]
         assert_works(pool)
 
-        last = pool.apply_async(tasks.double, (2,), callback=lambda _: pool.terminate())
         never = pool.apply_async(tasks.wait_for_ever)
+        last = pool.apply_async(tasks.double, (2,), callback=lambda _: pool.terminate())
         last.wait(WATCHDOG)
         assert last.ready()
         with pytest.raises(errors.PoolTerminated):

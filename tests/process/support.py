@@ -21,7 +21,7 @@ import forkful
 
 from . import tasks
 
-WATCHDOG = 60.0  # seconds that something broken is waited for; what is whole takes a fraction of one
+WATCHDOG = 5.0  # seconds that something broken is waited for; what is whole takes a fraction of one
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,13 +126,16 @@ class Program:
     def finish(self) -> tuple[int, str]:
         """Wait for the program and for all it has started: its exit code, and the rest of what was printed."""
         try:
-            output, _ = self._process.communicate(timeout=WATCHDOG)
+            returncode = self._process.wait(WATCHDOG)
         except subprocess.TimeoutExpired:
-            listing = [" ".join(psutil.Process(pid).cmdline()) for pid in self.processes()]
-            pytest.fail(f"still running: {listing}\n{self.stderr()}")
+            pytest.fail(f"still running: {self._describe(self.processes())}\n{self.stderr()}")
         left = wait_for_ends(self.processes(), 5.0)
-        assert not left, [" ".join(psutil.Process(pid).cmdline()) for pid in left]
-        return self._process.returncode, output
+        assert not left, self._describe(left)
+        assert self._process.stdout is not None
+        return returncode, self._process.stdout.read()
+
+    def _describe(self, pids: Iterable[int]) -> list[str]:
+        return [" ".join(psutil.Process(pid).cmdline()) for pid in pids]
 
     def processes(self) -> list[int]:
         """The processes of the program's session that run."""

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import forkful
-
 
 def double(number: int) -> int:
     """The task that has nothing wrong with it."""
@@ -52,11 +50,11 @@ def noted_large(log: str, number: int) -> bytes:
 
 
 def gated(log: str, number: int, gate: str) -> int:
-    """`noted`; with a *gate*, a pipe of that name, says that it has started and waits until somebody opens it."""
+    """`noted`; with a *gate*, a pipe of that name, says that it has started and waits for a byte."""
     note(log, number)
     if gate:
-        with Path(gate).open("rb") as file:
-            file.read()
+        with Path(gate).open("rb", buffering=0) as file:
+            file.read(1)
     return number * 2
 
 
@@ -265,6 +263,8 @@ def add_under_lock(path: str) -> None:
 
 def map_in_nested_pool(numbers: list[int]) -> list[int]:
     """A pool in a worker."""
+    import forkful  # here: workers that need it not start sooner
+
     with forkful.Pool(2) as pool:
         return pool.map(double, numbers)
 

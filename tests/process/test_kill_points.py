@@ -108,13 +108,16 @@ def test_killed_at_recall(point: Point, method: str, tmp_path: Path, monkeypatch
         results = [pool.apply_async(tasks.gated, (str(log), 0, str(gate)))]
         results += [pool.apply_async(tasks.gated, (str(log), number, "")) for number in NUMBERS[1:]]
 
-        with gate.open("wb"):  # it runs
+        with gate.open("wb", buffering=0) as file:  # it runs
             others = [result.get(WATCHDOG) for result in results[1:]]
+            file.write(b"!")
 
         assert [results[0].get(WATCHDOG), *others] == DOUBLED
         pool.apply_async(tasks.double, (1,)).get(WATCHDOG)
         assert executions(log) == ONCE | dict.fromkeys(before, 1)
         assert_works(pool)
+        pool.close()  # not terminate(), which would end a worker before it comes to that point
+        pool.join()
     assert sabotage.victim(), "no worker came to that point"
 
 

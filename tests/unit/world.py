@@ -49,6 +49,15 @@ Record = tuple[int, int, Any]
 
 
 @dataclass
+class Report:
+    """A frame of results."""
+
+    serial: int
+    records: list[Record]
+    elements: int
+
+
+@dataclass
 class Element:
     """One element of some task, as the user sees it."""
 
@@ -66,6 +75,7 @@ class Element:
 class Worker:
     """The other side of a channel, a journal and some permits."""
 
+    seat: int
     starts_badly: bool = False  # its initializer fails
     exitcode: int | None = None
     alive: bool = True
@@ -85,7 +95,7 @@ class Worker:
     started: int = 0
     since: int = 0
     elements: int = 0
-    up: deque[Event | tuple[int, list[Record], int]] = field(default_factory=deque)
+    up: deque[Event | Report] = field(default_factory=deque)
     received: int = 0  # records that the master has
 
 
@@ -99,6 +109,7 @@ class World:
         self.now = 0
         self.elements: list[Element] = []
         self.tasks: list[Task] = []
+        self.inbox: list[Task] = []  # submitted, and not yet told to the state machine
         self.workers: dict[int, Worker] = {}
         self.bad_starts = 0  # of the next workers
         self.any_bad_start = False
@@ -147,7 +158,7 @@ class World:
     # What may happen.
 
     def submit(self, count: int) -> None:
-        """A task of 1 … *count* elements of random qualities."""
+        """A task of 1 … *count* elements of random qualities, for the next time that the inbox is looked into."""
         random = self.random
         guarded = random.random() < 0.6
         timeout = random.choice([None, 20 * MS]) if guarded else None
@@ -163,7 +174,7 @@ class World:
             base=base, count=count, guarded=guarded, timeout=timeout, retries=retries,
         )  # fmt: skip  # the constructor's own grouping
         self.tasks.append(task)
-        self.digest([Submitted([task])])
+        self.inbox.append(task)
 
     def cancel(self, *, kill: bool) -> None:
         """Give up on some of what has not ended, as ``Master.tasks_of`` finds it."""
@@ -178,7 +189,9 @@ class World:
         """A worker dies, of itself or by somebody's hand."""
         living = [worker for worker in self.workers.values() if worker.alive]
         if living:
-            self._die(self.random.choice(living), exitcode)
+            worker = self.random.choice(living)
+            self.any_bad_start |= not worker.ready
+            self._die(worker, exitcode)
 
     def resize(self, count: int) -> None:
         """Start workers."""
@@ -201,10 +214,10 @@ class World:
     def turn(self) -> None:
         """One turn of the master's loop."""
         events: list[Event] = []
-        for seat, worker in list(self.workers.items()):
+        for worker in list(self.workers.values()):
             if self.random.random() < 0.7:
-                self._read(seat, worker, events)
-        due = self.state.deadline()
+                self._read(worker, events)
+        due = self.state.due
         if due is not None and self.now >= due:
             events.append(Tick())
         self.digest(events)
@@ -215,10 +228,10 @@ class World:
         for _ in range(20_000):
             moved = any([self._step(worker) for worker in list(self.workers.values()) if worker.alive])
             events: list[Event] = []
-            for seat, worker in list(self.workers.items()):
-                self._read(seat, worker, events)
-            due = self.state.deadline()
-            if not moved and not events:
+            for worker in list(self.workers.values()):
+                self._read(worker, events)
+            due = self.state.due
+            if not moved and not events and not self.inbox:
                 if due is None:
                     return
                 self.now = max(self.now + 1, due)
@@ -236,6 +249,9 @@ class World:
     def digest(self, events: list[Event]) -> None:
         """As ``Master._digest``: decide and execute until nothing more comes of it."""
         for _ in range(200):
+            if self.inbox and (not self.lively or self.random.random() < 0.5):
+                events.append(Submitted(self.inbox))
+                self.inbox = []
             instructions = self.state.handle(events, self.now)
             events = []
             for instruction in instructions:
@@ -270,7 +286,7 @@ class World:
             worker.permits += order.units
             worker.down.append([(list(_elements_of(task)), task.guarded) for task in order.tasks])
         elif isinstance(order, Look):
-            self._look(order.seat, worker, events)
+            self._look(worker, events)
         elif isinstance(order, Recall):
             taken = min(worker.permits, order.most)
             worker.permits -= taken
@@ -283,7 +299,7 @@ class World:
             self._die(worker, -15 if order.gently else -9)
 
     def _start(self, seat: int, events: list[Event]) -> None:
-        worker = self.workers[seat] = Worker()
+        worker = self.workers[seat] = Worker(seat)
         if self.bad_starts:
             self.bad_starts -= 1
             self.any_bad_start = True
@@ -296,41 +312,37 @@ class World:
             else:
                 self._die(worker, 1)
 
-    def _look(self, seat: int, worker: Worker, events: list[Event]) -> None:
+    def _look(self, worker: Worker, events: list[Event]) -> None:
         started, since = worker.started, worker.since
         if self.lively:
             self.stir(1)
-        self._read_frames(seat, worker, events)
-        self._report(seat, worker, worker.serial, worker.journal, 0, events)
-        events.append(Seen(seat, started, since))
+        self._read_frames(worker, events)
+        self._report(worker, Report(worker.serial, worker.journal, 0), events)
+        events.append(Seen(worker.seat, started, since))
 
-    def _read(self, seat: int, worker: Worker, events: list[Event]) -> None:
+    def _read(self, worker: Worker, events: list[Event]) -> None:
         if worker.buried:
             return
-        self._read_frames(seat, worker, events)
+        self._read_frames(worker, events)
         if not worker.alive:
-            self._report(seat, worker, worker.serial, worker.journal, 0, events)
-            events.append(Exited(seat, worker.exitcode, worker.started, 1000 + seat))
+            self._report(worker, Report(worker.serial, worker.journal, 0), events)
+            events.append(Exited(worker.seat, worker.exitcode, worker.started, 1000 + worker.seat))
             worker.buried = True
 
-    def _read_frames(self, seat: int, worker: Worker, events: list[Event]) -> None:
+    def _read_frames(self, worker: Worker, events: list[Event]) -> None:
         while worker.up:
             frame = worker.up.popleft()
-            if isinstance(frame, tuple) and len(frame) == 3 and not hasattr(frame, "_fields"):
-                self._report(seat, worker, *frame, events)
-            elif isinstance(frame, str):
-                events.append(_EVENTS[frame](seat))
+            if isinstance(frame, Report):
+                self._report(worker, frame, events)
             else:
                 events.append(frame)
 
     @staticmethod
-    def _report(
-        seat: int, worker: Worker, serial: int, records: list[Record], elements: int, events: list[Event]
-    ) -> None:
-        fresh = records[max(0, worker.received - serial) :]
+    def _report(worker: Worker, report: Report, events: list[Event]) -> None:
+        fresh = report.records[max(0, worker.received - report.serial) :]
         if fresh:
             worker.received += len(fresh)
-            events.append(Finished(seat, fresh, elements, elements * 100_000))
+            events.append(Finished(worker.seat, fresh, report.elements, report.elements * 100_000))
 
     # The workers.
 
@@ -352,12 +364,11 @@ class World:
         """One step of one worker; whether there was one to take."""
         if not worker.ready:
             worker.ready = True
-            seat = next(seat for seat, other in self.workers.items() if other is worker)
             if worker.starts_badly:
-                worker.up.append(Refused(seat, InitializerError("bad")))
+                worker.up.append(Refused(worker.seat, InitializerError("bad")))
                 self._die(worker, 1)
             else:
-                worker.up.append(Ready(seat, 1000 + seat))
+                worker.up.append(Ready(worker.seat, 1000 + worker.seat))
             return True
         if worker.permitted is not None:
             return self._name(worker)
@@ -430,7 +441,9 @@ class World:
         worker.entry.clear()
         if not worker.down:
             return False
-        if worker.down.popleft() == "recall":
+        frame = worker.down.popleft()
+        assert frame != "stop"
+        if frame == "recall":
             worker.void = False
             self._drop(worker)
         return True
@@ -453,13 +466,12 @@ class World:
 
     def _drop(self, worker: Worker) -> None:
         self._flush(worker)
-        seat = next(seat for seat, other in self.workers.items() if other is worker)
-        worker.up.append(Dropped(seat))
+        worker.up.append(Dropped(worker.seat))
 
     @staticmethod
     def _flush(worker: Worker) -> None:
         if worker.journal:
-            worker.up.append((worker.serial, worker.journal, worker.elements))
+            worker.up.append(Report(worker.serial, worker.journal, worker.elements))
             worker.serial += len(worker.journal)
             worker.journal = []
             worker.elements = 0
@@ -482,7 +494,7 @@ class World:
         for task in state.backlog:
             assert task.state in (QUEUED, ENDED)
             assert task.seat is None
-        assert state._alive() <= self.processes
+        assert self.terminated or state._alive() <= self.processes
 
     def check_rest(self) -> None:
         """Nothing is left over."""
@@ -491,7 +503,7 @@ class World:
         assert not left, f"elements {left} have not ended"
         assert all(task.state == ENDED for task in self.tasks)
         assert not any(task.state != ENDED for task in state.backlog)
-        assert state.deadline() is None
+        assert state.due is None
         for key, seat in state.seats.items():
             worker = self.workers[key]
             assert seat.state == IDLE

@@ -115,9 +115,9 @@ class Seat:
     """A worker in the state machine's books."""
 
     __slots__ = (
-        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "look_at", "pid", "recalling",
+        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "pid", "recalling",
         "recalls", "sent", "since", "state",
-    )  # fmt: skip  # one line a letter would be fifteen lines of names
+    )  # fmt: skip  # one line a letter would be fourteen lines of names
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -128,7 +128,6 @@ class Seat:
         self.finished = 0  # elements it has given results for, ever: what STARTED in its journal compares with
         self.assigned = 0  # tasks it was given, for maxtasksperchild
         self.functions: set[int] = set()  # it has been sent
-        self.look_at: int | None = None  # when to look into its journal
         self.changed = 0  # when its first task last changed, as far as we know
         self.since: int | None = None  # when the running element started, if we have looked
         self.recalls = False  # a recall was tried since its last batch

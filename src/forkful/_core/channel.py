@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator
 
 from .messages import HEADER
 
-_READ_SIZE = 256 * 1024
+_READ_SIZE = 64 * 1024  # more would be a mapping of its own for each read, at ten times the cost of the read
 _DONTWAIT = socket.MSG_DONTWAIT
 _QUIET = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 _IOV_LIMIT = 512
+_JOIN_BELOW = 16 * 1024
 
 Frame = tuple[int, int, memoryview]  # kind, number, body
 
@@ -35,47 +35,54 @@ class FrameReader:
             return None
         return memoryview(self._body)[self._filled :]
 
-    def filled(self, count: int) -> Iterator[Frame]:
+    def filled(self, count: int) -> list[Frame]:
         """*count* bytes were received into what `want` gave."""
         self._filled += count
         return self._take_body()
 
-    def _take_body(self) -> Iterator[Frame]:
+    def _take_body(self) -> list[Frame]:
         body = self._body
-        if body is not None and self._filled == len(body):
-            self._body = None
-            yield self._kind, self._number, memoryview(body)
+        if body is None or self._filled < len(body):
+            return []
+        self._body = None
+        return [(self._kind, self._number, memoryview(body))]
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes) -> list[Frame]:
         """The frames that *data* completes."""
         at = 0
         view = memoryview(data)
+        if self._body is None and not self._head and len(data) >= HEADER.size:
+            kind, number, length = HEADER.unpack_from(data)
+            if len(data) == HEADER.size + length:  # the usual case: one whole frame
+                return [(kind, number, view[HEADER.size :])]
+        frames: list[Frame] = []
         if self._body is not None:
             at = min(len(data), len(self._body) - self._filled)
             self._body[self._filled : self._filled + at] = view[:at]
             self._filled += at
-            yield from self._take_body()
+            frames += self._take_body()
         if self._head:
             need = HEADER.size - len(self._head)
             self._head += view[at : at + need]
             at += need
             if len(self._head) < HEADER.size:
-                return
+                return frames
             header = HEADER.unpack(self._head)
             self._head.clear()
             at = self._start(header, view, at)
-            yield from self._take_body()
+            frames += self._take_body()
         end = len(data)
         while end - at >= HEADER.size:
             kind, number, length = HEADER.unpack_from(data, at)
             at += HEADER.size
             if end - at >= length:
-                yield kind, number, view[at : at + length]
+                frames.append((kind, number, view[at : at + length]))
                 at += length
             else:
                 at = self._start((kind, number, length), view, at)
         if self._body is None and at < end:
             self._head += view[at:]
+        return frames
 
     def _start(self, header: tuple[int, int, int], view: memoryview, at: int) -> int:
         self._kind, self._number, length = header
@@ -108,6 +115,19 @@ class MasterEnd:
     def send(self, buffers: list[bytes | memoryview]) -> None:
         """Queue *buffers* and send what the kernel takes now."""
         if self.ended:
+            return
+        if not self.unsent:
+            data = (
+                b"".join(buffers) if len(buffers) > 1 else buffers[0]
+            )  # small or large, one copy costs less than many views
+            try:
+                sent = self._sock.send(data, _QUIET)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:  # the worker is gone; its exit status will say how, what it had is in the master's books
+                return
+            if sent < len(data):
+                self.unsent.append(memoryview(data)[sent:])
             return
         self.unsent.extend(memoryview(buffer) for buffer in buffers if len(buffer))
         self.flush()
@@ -205,6 +225,9 @@ class WorkerEnd:
 
     def send(self, buffers: list[bytes | memoryview]) -> None:
         """Send *buffers* whole; raises `ConnectionError` when the master is gone."""
+        if sum(map(len, buffers)) < _JOIN_BELOW:
+            self._sock.sendall(b"".join(buffers))
+            return
         views = [memoryview(buffer) for buffer in buffers]
         while views:
             sent = self._sock.sendmsg(views[:_IOV_LIMIT])

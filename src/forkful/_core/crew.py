@@ -108,7 +108,8 @@ class Crew:
             post.channel.send(frame(STOP))
         else:
             self._supervisor.kill(post, gently=order.gently)
-        self._watch_writing(order.seat, post)
+        if post.channel.unsent:
+            self._watch_writing(order.seat, post)
 
     def kill_all(self) -> None:
         """SIGKILL to every worker."""

@@ -42,13 +42,15 @@ class Functions:
         """The pickled function."""
         return self._blobs[key]
 
+    def many(self) -> bool:
+        """Whether it is time to `evict`."""
+        return len(self._blobs) > _KEPT
+
     def evict(self, in_use: Callable[[], set[int]]) -> list[int]:
-        """When there are many, drop the older half of those not *in_use*; their keys."""
-        gone: list[int] = []
-        if len(self._blobs) > _KEPT:
-            used = in_use()
-            gone = [key for key in list(self._blobs)[: _KEPT // 2] if key not in used]
-            for key in gone:
-                del self._blobs[key]
-            self._known = {token: known for token, known in self._known.items() if known[0] in self._blobs}
+        """Drop the older half of those not *in_use*; their keys."""
+        used = in_use()
+        gone = [key for key in list(self._blobs)[: _KEPT // 2] if key not in used]
+        for key in gone:
+            del self._blobs[key]
+        self._known = {token: known for token, known in self._known.items() if known[0] in self._blobs}
         return gone

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 
 STARTED, SINCE, LEDGER = range(3)
 WORDS = 8
@@ -41,6 +40,8 @@ def create_memory() -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("forkful-journal", os.MFD_CLOEXEC)
     else:  # macOS: a file that loses its name at once
+        import tempfile  # where it is not needed, its 5 ms are not spent
+
         fd, path = tempfile.mkstemp(prefix="forkful-journal-")
         os.unlink(path)
     os.ftruncate(fd, SIZE)

@@ -21,11 +21,9 @@ deliver results (pickling and unpickling are user code).
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from ..errors import PoolTerminated
@@ -39,7 +37,6 @@ from .steps import Cancel, Close, Deliver, Event, Fail, Resize, Submitted, Termi
 from .supervisor import Supervisor
 from .wheel import Slot, Wheel
 
-log = logging.getLogger("forkful")
 _clock = time.monotonic_ns
 
 
@@ -245,7 +242,7 @@ class Master:
         try:
             with self._lock:
                 self._digest(events, deliveries)
-            if self._crew.unseen or self._state.deadline() != self._polled_until:
+            if self._crew.unseen or self._state.due != self._polled_until:
                 self._wake()
             self._deliver(deliveries)
         except BaseException as error:
@@ -263,13 +260,13 @@ class Master:
             instructions = self._state.handle(events, now)
             events = []
             for instruction in instructions:
-                if isinstance(instruction, Deliver | Fail):
+                if isinstance(instruction, Deliver) or isinstance(instruction, Fail):  # noqa: SIM101  # twice as fast as a union
                     deliveries.append(instruction)
                 else:
                     self._crew.execute(instruction, events)
             if not events:
                 break
-        for key in self.functions.evict(self._functions_in_use):
+        for key in self.functions.evict(self._functions_in_use) if self.functions.many() else ():
             self._state.pace.forget(key)
             for number, seat in self._state.seats.items():
                 if key in seat.functions and number in self._crew.posts:
@@ -336,7 +333,7 @@ class Master:
             self.feed()
         if slot.settled:
             return
-        due = self._state.deadline()
+        due = self._state.due
         if due is not None:
             until = max(0, due - _clock())
             left = until if left is None else min(left, until)
@@ -362,7 +359,7 @@ class Master:
         self._polling = True
         try:
             # Whoever changed one of these before it could see `_polling` has not woken us.
-            if slot.settled or self._inbox or self._crew.unseen or self._dropped or self._state.deadline() != due:
+            if slot.settled or self._inbox or self._crew.unseen or self._dropped or self._state.due != due:
                 left = 0
             return self._crew.wait(left)
         finally:
@@ -372,11 +369,3 @@ class Master:
         """Bring the thread at the wheel out of ``poll()``, if it is there or about to be."""
         if self._polling:
             self._crew.wake()
-
-
-def run_quietly(what: str, function: Callable[..., object], *args: object) -> None:
-    """Call user code that must not hurt the pool; an exception is logged."""
-    try:
-        function(*args)
-    except BaseException:  # SystemExit in a callback must not end the thread that others wait for
-        log.exception("forkful: %s raised; the pool goes on", what)

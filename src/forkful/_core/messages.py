@@ -30,7 +30,7 @@ READY, REFUSED, RESULTS, DROPPED = range(11, 15)
 # How a task calls its function.
 CALL, EACH, STAR = range(3)
 # payload = (args, kwds)           f(*args, **kwds), one element
-# payload = [item, item, …]        f(item) for each
+# payload = [item, item, …]        f(item) for each; also a tuple or a range
 # payload = [(a, b), (c, d), …]    f(*item) for each
 
 # What a record of results holds.

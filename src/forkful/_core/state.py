@@ -91,7 +91,7 @@ _SENT = TASK[QUEUED, "send"]
 _FINISHED = TASK[SENT, "finish"]
 
 _START_FAILURES = 2  # in a row, by exit code or crash: the initializer's error to everyone
-_START_KILLS = 200  # in a row, by a signal from outside: somebody shoots faster than we can start
+_START_KILLS, _START_KILLS_NS = 50, 30_000_000_000  # in a row, by a signal from outside, for so long
 
 
 # SIGHUP, SIGINT, SIGKILL, SIGTERM: sent by somebody, not the worker's own doing.
@@ -108,6 +108,7 @@ class State:
         self.pace = Pace()
         self.closed = False
         self.stats = {"tasks": 0, "failed": 0, "retried": 0, "requeued": 0, "workers started": 0, "workers died": 0}
+        self.due: int | None = None  # when `handle` wants a `Tick`, if nothing else happens
         self._terminated: BaseException | None = None
         self._kill_at: int | None = None
         self._next_key = 0
@@ -115,6 +116,7 @@ class State:
         self._refused = False  # the last worker to report had a failing initializer
         self._start_failures = 0
         self._start_kills = 0
+        self._start_kills_since = 0
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
         self._failures: list[tuple[Task, int, int, BaseException]] = []
@@ -136,13 +138,6 @@ class State:
         }
 
     # What others may ask, also from another thread than the one in `handle`: each takes its own copy of the seats.
-
-    def deadline(self) -> int | None:
-        """When `handle` wants to be called with a `Tick`, if nothing else happens."""
-        times = [seat.look_at for seat in list(self.seats.values()) if seat.look_at is not None]
-        if self._kill_at is not None:
-            times.append(self._kill_at)
-        return min(times, default=None)
 
     def room(self, function: int) -> int:
         """How many more elements of *function* the workers could take now, those that could be started included."""
@@ -353,9 +348,13 @@ class State:
 
     def _count_failed_start(self, event: Exited) -> None:
         killed = event.exitcode is None or event.exitcode in _OUTSIDE_SIGNALS
+        if killed and not self._start_kills:
+            self._start_kills_since = self._now
         self._start_kills += killed
         self._start_failures += not killed
-        if self._start_failures >= _START_FAILURES or self._start_kills >= _START_KILLS:
+        if self._start_failures >= _START_FAILURES or (
+            self._start_kills >= _START_KILLS and self._now - self._start_kills_since >= _START_KILLS_NS
+        ):
             self._refused = True
             self._fail_backlog(
                 InitializerError(
@@ -381,7 +380,6 @@ class State:
                 self._fail_rest(task, "fail", event.error)
             seat.sent.clear()
             seat.load = 0
-            seat.look_at = None
             self._kill(seat, gently=True)
         self._kill_at = self._now + self.limits.grace
 
@@ -480,25 +478,29 @@ class State:
         )
 
     def _look_ahead(self) -> None:
-        """Set for each worker when its journal must be looked into."""
+        """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
+        due = self._kill_at
         for seat in self.seats.values():
-            if seat.state not in (BUSY, RECALLED) or not seat.sent:
-                seat.look_at = None
+            if not seat.sent or seat.state not in (BUSY, RECALLED):
                 continue
             since = seat.since if seat.since is not None else seat.changed
-            times = []
+            look_at: int | None = None
             timeout = seat.sent[0].timeout
             if timeout is not None:
-                times.append(since + timeout)
+                look_at = since + timeout
             if seat.state == BUSY and not seat.recalls and seat.waiting():
                 if free is None:
                     free = self._free_hands()
-                if free:
-                    times.append(since + STUCK_NS)
-            seat.look_at = min(times) if times else None
-            if seat.look_at is not None and seat.look_at <= self._now and seat.doom is None:
+                if free and (look_at is None or since + STUCK_NS < look_at):
+                    look_at = since + STUCK_NS
+            if look_at is None:
+                continue
+            if look_at <= self._now and seat.doom is None:
                 self._out.append(Look(seat.key))
+            if due is None or look_at < due:
+                due = look_at
+        self.due = due
 
     # Handing out.
 
@@ -515,6 +517,15 @@ class State:
     def _dispatch(self) -> None:
         if self._terminated is not None:
             return
+        if self.backlog:
+            self._hand_out()
+        if self.closed or self.limits.tasks_per_child is not None:
+            self._retire()
+        if self.backlog or self._wanted or len(self.seats) < self.limits.processes:
+            self._start_workers()
+
+    def _hand_out(self) -> None:
+        """Send what is queued to workers that have room for it."""
         backlog = self.backlog
         batches: dict[int, tuple[Seat, list[Task]]] = {}
         while backlog:
@@ -525,7 +536,8 @@ class State:
             seats = [seat for seat in self.seats.values() if seat.load < window and self._is_open(seat)]
             if not seats:
                 break
-            seats.sort(key=_load_of)
+            if len(seats) > 1:
+                seats.sort(key=_load_of)
             share = max(1, len(backlog) // len(seats))
             for seat in seats:
                 if not backlog:
@@ -534,8 +546,6 @@ class State:
                 self._fill(seat, batch, window, share)
         for seat, tasks in batches.values():
             self._send(seat, tasks)
-        self._retire()
-        self._start_workers()
 
     def _fill(self, seat: Seat, batch: list[Task], window: int, share: int) -> None:
         """Move tasks from the backlog to *batch* until *seat* holds *window* elements, at most *share* tasks."""
@@ -565,9 +575,9 @@ class State:
         _move(seat, "send")
         seat.recalls = False
         seat.sent.extend(tasks)
-        needed = {task.function for task in tasks}
-        new = needed - seat.functions
-        seat.functions |= new
+        new = {task.function for task in tasks} - seat.functions
+        if new:
+            seat.functions |= new
         units = sum([task.count if task.guarded else 1 for task in tasks])
         self._out.append(Send(seat.key, tasks, sorted(new), units))
 

@@ -20,15 +20,28 @@ Rules, all under ``_gate`` unless said otherwise:
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
-log = logging.getLogger("forkful")
 _clock = time.monotonic_ns
 _WATCH_NS = 2_000_000
+
+
+def log_exception(message: str, *args: object) -> None:
+    """Log the exception being handled, to the logger ``forkful``."""
+    import logging  # costs 8 ms, and is needed only when something has gone wrong
+
+    logging.getLogger("forkful").error(message, *args, exc_info=True)  # noqa: LOG014  # callers are handlers
+
+
+def run_quietly(what: str, function: Callable[..., object], *args: object) -> None:
+    """Call user code that must not hurt the pool; an exception is logged."""
+    try:
+        function(*args)
+    except BaseException:  # SystemExit in a callback must not end the thread that others wait for
+        log_exception("%s raised; the pool goes on", what)
 
 
 class Slot:
@@ -257,7 +270,7 @@ class Wheel:
         try:
             self._turn(None, self._over)
         except Exception:
-            log.exception("forkful: an error in the background thread; the pool has given up its work")
+            log_exception("an error in the background thread; the pool has given up its work")
         with self._gate:
             self._background_busy = False
             if self._sleepers or not self._needed():

@@ -115,19 +115,23 @@ class Worker:
     def serve(self) -> None:
         """Run frames until STOP or the master's end."""
         channel = self._channel
+        journal = self._journal
         while True:
-            received = channel.receive_nowait()
+            received = channel.receive_nowait() if journal.count else channel.receive()
             if received is None:
-                self._flush()  # the master may be waiting for what the journal holds
-                received = channel.receive()
-                if received is None:
+                if not journal.count:
                     return
+                self._flush()  # the master may be waiting for what the journal holds
+                continue
             kind, number, body = received
             if kind == BATCH:
-                for entry in _loads(body):
+                entries = _loads(body)
+                for entry in entries:
                     if not self._run(entry):
                         self._await_recall()
                         break
+                if len(entries) == 1:
+                    self._flush()  # what is asked for alone is waited for
             elif kind == FUNCTION:
                 self._functions[number] = bytes(body)
             elif kind == FORGET:
@@ -206,7 +210,7 @@ class Worker:
             words[STARTED] = self._started
             try:
                 if function is None:
-                    items = _loads(payload)
+                    items = list(_loads(payload))
                     function = self._function(key)
                 item, items[position] = items[position], None  # nothing keeps an argument after its element
                 value = function(*item) if style == STAR else function(item)

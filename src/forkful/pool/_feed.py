@@ -17,6 +17,8 @@ from ._options import CallLimits
 # Iterating these runs no user code and never waits, so the thread that runs the loop may do it.
 _PLAIN = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, deque)
 
+Items = list[Any] | tuple[Any, ...] | range  # a range crosses as a range
+
 WINDOW_FIRST = 16
 WINDOW_MOST = 2048
 _BULKY = 64 * 1024
@@ -68,12 +70,12 @@ class Feed:
         call = self._call
         return call.chunksize if call.exact else self._block(call.function, call.chunksize)
 
-    def _make(self, items: list[Any] | tuple[Any, ...] | range) -> list[Task]:
+    def _make(self, items: Items) -> list[Task]:
         """Tasks for *items*, the next in order; elements that cannot be pickled fail here and now."""
         base = self.position
         self.position += len(items)
         try:
-            return [self._task(list(items), base)]
+            return [self._task(items, base)]
         except Exception:  # one of them cannot be pickled: find out which
             tasks = []
             for index, item in enumerate(items, base):
@@ -83,7 +85,7 @@ class Feed:
                     self._refuse(index, item, error)
             return tasks
 
-    def _task(self, items: list[Any], base: int) -> Task:
+    def _task(self, items: Items, base: int) -> Task:
         call = self._call
         return Task(
             self._sink, call.function, call.name, call.style, codec.encode(items),

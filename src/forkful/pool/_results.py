@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core import codec
-from .._core.master import run_quietly
 from .._core.messages import ERROR, GROUP, MIXED, VALUE
-from .._core.wheel import Slot
+from .._core.wheel import Slot, run_quietly
 from ..errors import InitializerError, ResultTimeout, TaskCancelled
 
 if TYPE_CHECKING:

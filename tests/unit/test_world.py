@@ -1,0 +1,58 @@
+"""Random lives of a pool in a simulated world: whatever happens, each element ends once, and nothing is left over."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from .world import MS, World
+
+ACTIONS = (
+    *["submit"] * 5, *["turn"] * 4, *["time"] * 2, "die", "crash", "cancel", "cancel kill", "resize", "bad starts", "terminate",
+)  # fmt: skip  # the shares on one line
+
+
+@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 2**32),
+    processes=st.integers(1, 3),
+    tasks_per_child=st.sampled_from([None, None, 1, 3]),
+    script=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 12)), max_size=40),
+)
+def test_every_element_ends_once(
+    seed: int, processes: int, tasks_per_child: int | None, script: list[tuple[str, int]]
+) -> None:
+    """Deaths, recalls, time-outs, cancels, failing starts: the promises of the pool hold, checked at every step."""
+    world = World(Random(seed), processes, tasks_per_child)
+    for action, number in script:
+        play(world, action, number)
+    world.settle()
+    world.check_rest()
+    world.close()
+    world.settle()
+    assert world.state.seats == {}
+    assert not world.state.busy()
+
+
+def play(world: World, action: str, number: int) -> None:
+    """One line of the script."""
+    if action == "submit":
+        world.submit(number)
+    elif action == "time":
+        world.pass_time(number * 2 * MS)
+    elif action == "turn":
+        world.turn()
+    elif action == "die":
+        world.kill_some()
+    elif action == "crash":
+        world.kill_some(1)
+    elif action.startswith("cancel"):
+        world.cancel(kill=action == "cancel kill")
+    elif action == "resize":
+        world.resize(number)
+    elif action == "bad starts":
+        world.fail_starts(number % 5)
+    else:
+        world.terminate()
