@@ -12,5 +12,5 @@ from .errors import ForkfulError
 from .pool import AsyncResult, Outcome, Pool
 from .pool._options import cpu_count
 
-__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "TimeoutError", "__version__", "cpu_count"]
+__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "TimeoutError", "cpu_count"]
 __version__ = "0.1.0"

@@ -97,7 +97,7 @@ def stop_itself(_: object = None) -> int:
 
 def announce_and(what: Callable[[], object]) -> None:
     """Prints the worker's pid, then calls *what*."""
-    os.write(1, f"{os.getpid()}\n".encode("ascii"))
+    os.write(1, f"worker {os.getpid()}\n".encode("ascii"))
     what()
 
 
@@ -108,7 +108,7 @@ def fork_and_derive_key() -> None:
         os.close(1)  # whoever reads the program's output shall not wait for this one
         time.sleep(3600)  # to be found alive
         os._exit(0)
-    os.write(1, f"{child}\n".encode("ascii"))
+    os.write(1, f"child {child}\n".encode("ascii"))
     derive_key()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -30,7 +29,7 @@ if __name__ == "__main__":
         if pid == 0:
             os.close(1)
             time.sleep(3600)
-        print(pid, flush=True)
+        print("child", pid, flush=True)
     results[0].get()
 """
 
@@ -42,15 +41,23 @@ def program(folder: Path, *arguments: str) -> Program:
     return Program(str(script), *arguments, cwd=folder)
 
 
+def announced(parent: Program, count: int) -> tuple[set[int], set[int]]:
+    """The workers, and the other processes, that tell of themselves in the next *count* lines."""
+    pids: dict[str, set[int]] = {"worker": set(), "child": set()}
+    for _ in range(count):
+        kind, pid = parent.line().split()
+        pids[kind].add(int(pid))
+    return pids["worker"], pids["child"]
+
+
 @pytest.mark.parametrize("task", ["derive_key", "match_badly"])
 def test_no_worker_outlives_its_parent(task: str, start_method: str, tmp_path: Path) -> None:
     """With or without the GIL held in the call; the mold goes too."""
     with program(tmp_path, start_method, task, "alone") as parent:
-        workers = {int(parent.line()), int(parent.line())}
-        everything = parent.processes()
-        assert workers < set(everything)
-        if start_method == "forkserver":
-            assert len(everything) == 4  # with the program itself and the mold
+        workers, _ = announced(parent, 2)
+        everything = set(parent.processes())
+        assert len(workers & everything) == 2
+        assert len(everything) == (4 if start_method == "forkserver" else 3)  # with the program, and the mold
 
         parent.send(signal.SIGKILL)
 
@@ -61,11 +68,9 @@ def test_no_worker_outlives_its_parent(task: str, start_method: str, tmp_path: P
 def test_child_of_the_parent_keeps_no_worker(start_method: str, tmp_path: Path) -> None:
     """A process that the program has forked by itself, with a copy of all its descriptors, does not count as it."""
     with program(tmp_path, start_method, "derive_key", "child") as parent:
-        printed = {int(parent.line()) for _ in range(3)}
-        children = printed - set(_workers(parent)) | set(_forked(parent))
+        workers, children = announced(parent, 3)
+        assert (len(workers), len(children)) == (2, 1)
         others = set(parent.processes()) - children
-        assert len(children) == 1
-        assert len(others & printed) == 2
 
         parent.send(signal.SIGKILL)
 
@@ -74,26 +79,16 @@ def test_child_of_the_parent_keeps_no_worker(start_method: str, tmp_path: Path) 
 
 
 def test_child_of_a_worker_keeps_no_worker(start_method: str, tmp_path: Path) -> None:
-    """A process that a task has forked does not keep its worker, or the other one, alive."""
+    """A process that a task has forked does not keep its worker, or the other one, or the mold, alive."""
     with program(tmp_path, start_method, "fork_and_derive_key", "alone") as parent:
-        printed = {int(parent.line()) for _ in range(4)}  # each worker, and the child of each
-        children = {pid for pid in printed if os.getpgid(pid) == parent.pid} - set(_workers(parent))
-        workers = printed - children
-        assert len(workers) == len(children) == 2
+        workers, children = announced(parent, 4)
+        assert (len(workers), len(children)) == (2, 2)
+        others = set(parent.processes()) - children
 
         parent.send(signal.SIGKILL)
 
-        assert wait_for_ends(workers, SOON) == []
+        assert wait_for_ends(others, SOON) == []
         assert set(parent.processes()) <= children
-
-
-def _workers(parent: Program) -> list[int]:
-    """The processes of *parent* that are direct children of it or of its mold."""
-    import psutil
-
-    everything = {pid: psutil.Process(pid).ppid() for pid in parent.processes()}
-    molds = {pid for pid in everything if "mold" in psutil.Process(pid).cmdline() and everything[pid] == parent.pid}
-    return [pid for pid, above in everything.items() if above == parent.pid or above in molds]
 
 
 def test_fork_of_a_task_does_not_speak_for_its_worker(start_method: str, tmp_path: Path) -> None:

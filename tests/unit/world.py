@@ -94,6 +94,8 @@ class Worker:
     serial: int = 0  # of the first record in the journal
     started: int = 0
     since: int = 0
+    committed: int = 0  # when it last committed, and sent, a result
+    flushed: int = 0
     elements: int = 0
     up: deque[Event | Report] = field(default_factory=deque)
     received: int = 0  # records that the master has
@@ -408,11 +410,13 @@ class World:
             worker.journal.append((1, ERROR if element.raises else VALUE, result))
         else:
             worker.results.append(result)
-            if not worker.entry or self.random.random() < 0.5:
+            if not worker.entry or self.now - worker.committed > 25_000:
                 worker.journal.append((len(worker.results), GROUP, worker.results))
                 worker.results = []
-        if self.random.random() < 0.3:
-            self._flush(worker)
+        if not worker.results:
+            worker.committed = self.now
+            if self.now - worker.flushed > MS:
+                self._flush(worker)
         return True
 
     def _next_element(self, worker: Worker) -> bool:
@@ -434,6 +438,7 @@ class World:
         worker.batch.popleft()
         worker.entry = deque(elements)
         worker.guarded = guarded
+        worker.committed = self.now
         return True
 
     def _await_recall(self, worker: Worker) -> bool:
@@ -468,9 +473,9 @@ class World:
         self._flush(worker)
         worker.up.append(Dropped(worker.seat))
 
-    @staticmethod
-    def _flush(worker: Worker) -> None:
+    def _flush(self, worker: Worker) -> None:
         if worker.journal:
+            worker.flushed = self.now
             worker.up.append(Report(worker.serial, worker.journal, worker.elements))
             worker.serial += len(worker.journal)
             worker.journal = []

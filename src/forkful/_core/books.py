@@ -115,7 +115,7 @@ class Seat:
     """A worker in the state machine's books."""
 
     __slots__ = (
-        "assigned", "cause", "changed", "doom", "finished", "functions", "key", "load", "pid", "recalling",
+        "assigned", "cause", "changed", "doom", "finished", "functions", "hides", "key", "load", "pid", "recalling",
         "recalls", "sent", "since", "state",
     )  # fmt: skip  # one line a letter would be fourteen lines of names
 
@@ -130,6 +130,7 @@ class Seat:
         self.functions: set[int] = set()  # it has been sent
         self.changed = 0  # when its first task last changed, as far as we know
         self.since: int | None = None  # when the running element started, if we have looked
+        self.hides = False  # may have results that it has not sent, which a long element would keep from us
         self.recalls = False  # a recall was tried since its last batch
         self.recalling = False  # what was asked for is not known yet: until then it is sent nothing
         self.doom: int | None = None  # the element it is to be killed for, once nothing else can start there

@@ -212,6 +212,9 @@ class Crew:
             if not is_channel:
                 if post.child.collect():
                     ended.append(seat)
+                elif post.child.fileno() != fd:  # the mold has died; its child is watched directly from now on
+                    self._unwatch(fd)
+                    self._watch(post.child.fileno(), seat, channel=False)
                 continue
             if flags & select.POLLOUT:
                 post.channel.flush()

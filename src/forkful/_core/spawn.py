@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import signal
 import socket
 import sys
@@ -197,12 +198,13 @@ class DirectChild(Child):
 
 
 class MoldChild(Child):
-    """A child of the mold, known through its status socket."""
+    """A child of the mold, known through its status socket; through its pidfd, should the mold die before it."""
 
     def __init__(self, status: socket.socket) -> None:
         self._status = status
         self._pid: int | None = None
         self._pidfd = -1
+        self._orphaned = False
         super().__init__()
 
     @property
@@ -212,7 +214,7 @@ class MoldChild(Child):
         return self._pid
 
     def fileno(self) -> int:
-        return self._status.fileno()
+        return self._pidfd if self._orphaned else self._status.fileno()
 
     def _read(self, flags: int) -> None:
         try:
@@ -221,9 +223,9 @@ class MoldChild(Child):
             return
         except ConnectionError:
             data, fds = b"", []
-        if len(data) < mold.STATUS.size:  # the mold died; the worker may live
-            self.ended = True
-            self._kill_quietly(signal.SIGKILL)
+        if len(data) < mold.STATUS.size:  # the mold has died
+            self._orphaned = self._pidfd >= 0
+            self.ended = not self._orphaned  # one we cannot watch is given up; its lifeline ends it
             return
         kind, number = mold.STATUS.unpack(data)
         if kind == mold.BORN:
@@ -233,25 +235,32 @@ class MoldChild(Child):
             self.exitcode = number
             self.ended = True
 
+    def _read_pidfd(self, timeout: int | None) -> None:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        self.ended = bool(poll.poll(timeout))  # how it ended, only its parent was told
+
     def collect(self) -> bool:
-        if not self.ended:
+        if not self.ended and not self._orphaned:
             self._read(socket.MSG_DONTWAIT)
+        if not self.ended and self._orphaned:
+            self._read_pidfd(0)
         return self.ended
 
     def await_end(self) -> None:
-        while not self.ended:
+        while not self.ended and not self._orphaned:
             self._read(0)
+        if not self.ended:
+            self._read_pidfd(None)
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
-        if self.pid is not None and not self.ended:
-            self._kill_quietly(signum)
-
-    def _kill_quietly(self, signum: int) -> None:
+        if self.pid is None or self.ended:
+            return
         with contextlib.suppress(ProcessLookupError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, signum)
-            elif self._pid is not None:
-                os.kill(self._pid, signum)
+            else:
+                os.kill(self.pid, signum)
 
     def close(self) -> None:
         self._status.close()

@@ -208,6 +208,7 @@ class State:
                 task.seat = None
         if task is not None:
             self.pace.learn(task.function, event.elements, event.ns)
+            seat.hides = seat.load > 1
         if not sent and seat.state == BUSY:
             _move(seat, "finish last")
         seat.forget_look(self._now)
@@ -404,6 +405,8 @@ class State:
             seat.forget_look(self._now)
             return
         seat.since = event.since
+        if self._now >= event.since + STUCK_NS:
+            seat.hides = False  # the look has brought what there was, and nothing comes before this element ends
         head = seat.sent[0]
         overdue = head.timeout is not None and self._now >= event.since + head.timeout
         if not overdue and head.cancelled < KILL_IT:
@@ -489,11 +492,13 @@ class State:
             timeout = seat.sent[0].timeout
             if timeout is not None:
                 look_at = since + timeout
-            if seat.state == BUSY and not seat.recalls and seat.waiting():
+            wanted = seat.hides
+            if not wanted and seat.state == BUSY and not seat.recalls and seat.waiting():
                 if free is None:
                     free = self._free_hands()
-                if free and (look_at is None or since + STUCK_NS < look_at):
-                    look_at = since + STUCK_NS
+                wanted = free
+            if wanted and (look_at is None or since + STUCK_NS < look_at):
+                look_at = since + STUCK_NS
             if look_at is None:
                 continue
             if look_at <= self._now and seat.doom is None:
@@ -574,6 +579,7 @@ class State:
             seat.forget_look(self._now)
         _move(seat, "send")
         seat.recalls = False
+        seat.hides = seat.load > 1
         seat.sent.extend(tasks)
         new = {task.function for task in tasks} - seat.functions
         if new:
