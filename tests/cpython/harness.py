@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import multiprocessing
+import sys
 import unittest
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,10 @@ POOL_CLASSES = ("_TestPool", "_TestPoolWorkerErrors", "_TestPoolWorkerLifetime",
 # Every test that is not run, "Class.test" -> why.  The list may have five entries; none is the aim.
 LEFT_OUT: dict[str, str] = {}
 
-MISSING = "this Python was installed without its `test` package (Debian: install libpython3-testsuite)"
+MISSING = (
+    "this Python was installed without its `test` package "
+    f"(Debian: install libpython{sys.version_info.major}.{sys.version_info.minor}-testsuite)"
+)
 
 # CPython's one test that starts a program of its own writes this line; ours is put in its place.
 STOCK_IMPORT = "from multiprocessing import Pool"

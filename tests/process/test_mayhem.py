@@ -17,7 +17,7 @@ import forkful
 from forkful import errors
 
 from . import tasks
-from .support import WATCHDOG, assert_works, find_mold
+from .support import WATCHDOG, assert_works, find_mold, wait_for_ends
 
 TASKS = 10_000
 PERIOD = 0.02
@@ -153,3 +153,17 @@ def test_mold_is_killed_under_two_pools() -> None:
         assert_works(second)
         assert_works(first)
         find_mold()
+
+
+def test_mold_is_killed_with_its_workers() -> None:
+    """All at once, as when the kernel runs out of memory: the pool goes on, and so does the next one."""
+    for _ in range(3):
+        with forkful.Pool(2, context="forkserver") as pool:
+            for _ in range(3):
+                assert_works(pool)
+                pids = [find_mold(), *(worker.pid for worker in pool._pool if worker.pid is not None)]
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+                assert wait_for_ends(pids) == []
+
+                assert_works(pool)

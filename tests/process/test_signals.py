@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .support import Program
+import forkful
+from forkful._core.channel import MasterEnd
+from forkful._core.state import State
+from forkful._core.supervisor import Supervisor
+
+from . import tasks
+from .support import WATCHDOG, Program, assert_works
 
 HEAD = """
 import os, sys, threading, time
@@ -160,3 +170,63 @@ def test_program_with_a_handler_for_sigterm(start_method: str, tmp_path: Path) -
         assert returncode == 0
         assert "handled" not in output
         assert running.stderr() == ""
+
+
+POINTS: list[tuple[type, str]] = [
+    (Supervisor, "start"),
+    (State, "handle"),
+    (MasterEnd, "send"),
+    (MasterEnd, "receive"),
+]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 5])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), POINTS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_interrupt_in_the_books(
+    method: str, owner: type, name: str, when: str, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at a step of the loop itself: the pool may give up its work, but it ends, and leaves nothing."""
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = 0
+
+    @functools.wraps(original)
+    def interrupted(*args: Any, **kwds: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == nth and when == "before":
+            _press_ctrl_c()
+        value = original(*args, **kwds)
+        if calls == nth and when == "after":
+            _press_ctrl_c()
+        return value
+
+    monkeypatch.setattr(owner, name, interrupted)
+    pool = forkful.Pool(6, context=method)
+    pending = []
+    try:
+        for number in range(100):
+            pending.append(pool.apply_async(tasks.nap, (0.001,)))
+        for result in pending:
+            result.get(WATCHDOG)
+    except KeyboardInterrupt:
+        pass
+    ender = threading.Thread(target=pool.terminate, daemon=True)  # so that a hang fails this test and not all
+    ender.start()
+    ender.join(WATCHDOG)
+    assert not ender.is_alive(), "terminate() hangs"
+    assert calls >= nth
+    for result in pending:
+        try:
+            result.get(WATCHDOG)
+        except forkful.errors.PoolTerminated:
+            pass
+    monkeypatch.undo()
+    with forkful.Pool(2, context=method) as another:
+        assert_works(another)
+
+
+def _press_ctrl_c() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.raise_signal(signal.SIGINT)

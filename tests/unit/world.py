@@ -69,6 +69,7 @@ class Element:
     starts: int = 0
     ended: str = ""  # "value", "raised", or the name of an error's class
     cancelled: bool = False
+    killed: bool = False  # cancelled, even if it runs
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Worker:
     starts_badly: bool = False  # its initializer fails
     exitcode: int | None = None
     alive: bool = True
+    murdered: bool = False  # not by the pool
     buried: bool = False
     ready: bool = False
     permits: int = 0
@@ -135,6 +137,8 @@ class World:
             element = self.elements[position]
             if isinstance(error, WorkerDied):
                 assert element.starts > 0
+                assert error.pid is not None
+                assert self.workers[error.pid - 1000].murdered
             elif isinstance(error, TaskTimeout):
                 assert element.timeout is not None
                 assert element.starts > 0
@@ -153,7 +157,7 @@ class World:
     def _end(self, position: int, how: str) -> None:
         element = self.elements[position]
         assert not element.ended, f"{position} ended with {element.ended}, then with {how}"
-        if element.guarded and how in ("raised", "WorkerDied", "TaskTimeout"):
+        if element.guarded and not element.killed and how in ("raised", "WorkerDied", "TaskTimeout"):
             assert element.starts == element.retries + 1
         element.ended = how
 
@@ -185,6 +189,7 @@ class World:
         for task in tasks:
             for index in range(task.index(), task.base + task.first + task.count):
                 self.elements[index].cancelled = True
+                self.elements[index].killed |= kill
         self.digest([Cancel(tasks, kill)])
 
     def kill_some(self, exitcode: int | None = -9) -> None:
@@ -193,6 +198,7 @@ class World:
         if living:
             worker = self.random.choice(living)
             self.any_bad_start |= not worker.ready
+            worker.murdered = True
             self._die(worker, exitcode)
 
     def resize(self, count: int) -> None:
@@ -285,6 +291,8 @@ class World:
             assert not seat.recalling
             assert "recall" not in worker.down, "a worker that is recalled is sent nothing"
             assert not worker.void
+            sent = [index for task in order.tasks for index in _elements_of(task)]
+            assert not any(self.elements[index].killed for index in sent), "what is cancelled is not sent again"
             worker.permits += order.units
             worker.down.append([(list(_elements_of(task)), task.guarded) for task in order.tasks])
         elif isinstance(order, Look):

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied, describe_exit
 from .books import (
     BUSY,
     ENDED,
@@ -58,6 +57,7 @@ from .steps import (
     Terminate,
     Tick,
 )
+from .verdict import explain_cancelling, explain_death, explain_failed_start
 
 # The tables: (state, what happens) -> state.
 
@@ -250,7 +250,7 @@ class State:
         task.state = TASK[task.state, what]
         task.seat = None
         if task.cancelled:
-            self._fail_rest(task, "cancel", self._cancelled_error(task))
+            self._fail_rest(task, "cancel", explain_cancelling(task))
         else:
             self.backlog.appendleft(task)
 
@@ -306,7 +306,7 @@ class State:
             if lost > 1:
                 again = head.part(head.first + head.done, lost - 1)
                 head.done += lost - 1
-            error, final = self._error_of_dead(seat, head, event)
+            error, final = explain_death(seat, head, event)
             before = len(self.backlog)
             self._fail_next(head, error, final=final)
             if head.state == QUEUED or head.done >= head.count:
@@ -324,29 +324,6 @@ class State:
             if task is not None:
                 self.backlog.appendleft(task)
 
-    def _error_of_dead(self, seat: Seat, head: Task, event: Exited) -> tuple[BaseException, bool]:
-        """The error of the running element, and whether it is beyond retrying."""
-        index = head.index()
-        name = head.describe(index)
-        if seat.cause is not None and seat.cause[0] == event.started:
-            if head.cancelled:
-                return self._cancelled_error(head), True
-            seconds = (head.timeout or 0) / 1e9
-            return (
-                TaskTimeout(
-                    f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed; "
-                    f"give it more time or make it shorter",
-                    task=name, pid=event.pid, seconds=seconds,
-                ),
-                False,
-            )  # fmt: skip  # facts on one line
-        return WorkerDied.during(name, event.pid, event.exitcode), False
-
-    @staticmethod
-    def _cancelled_error(task: Task) -> TaskCancelled:
-        name = task.describe(task.index())
-        return TaskCancelled(f"{name} was cancelled by cancel()", task=name, pid=task.seat.pid if task.seat else None)
-
     def _count_failed_start(self, event: Exited) -> None:
         killed = event.exitcode is None or event.exitcode in _OUTSIDE_SIGNALS
         if killed and not self._start_kills:
@@ -357,12 +334,7 @@ class State:
             self._start_kills >= _START_KILLS and self._now - self._start_kills_since >= _START_KILLS_NS
         ):
             self._refused = True
-            self._fail_backlog(
-                InitializerError(
-                    f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "
-                    f"it was ready; run the initializer and the imports of the task's module by hand to see why"
-                )
-            )
+            self._fail_backlog(explain_failed_start(event))
 
     def _on_resize(self, event: Resize) -> None:
         self._wanted = max(self._wanted, event.workers)
@@ -460,7 +432,7 @@ class State:
                 continue
             task.cancelled = max(task.cancelled, level)
             if task.state == QUEUED:
-                self._fail_rest(task, "cancel", self._cancelled_error(task))  # its place in the backlog is skipped
+                self._fail_rest(task, "cancel", explain_cancelling(task))  # its place in the backlog is skipped
             elif task.seat is not None and task.seat not in seats:
                 seats.append(task.seat)
         for seat in seats:
@@ -628,13 +600,3 @@ def _move(seat: Seat, what: str) -> None:
 
 def _load_of(seat: Seat) -> int:
     return seat.load
-
-
-def draw(table: dict[tuple[str, str], str]) -> str:
-    """*table* as a Mermaid state diagram."""
-    edges: dict[tuple[str, str], list[str]] = {}
-    for (state, what), after in table.items():
-        edges.setdefault((state, after), []).append(what)
-    lines = [f"    {state} --> {after}: {', '.join(whats)}" for (state, after), whats in edges.items()]
-    first = next(iter(table))[0]
-    return "\n".join(["stateDiagram-v2", f"    [*] --> {first}", *lines])

@@ -64,7 +64,7 @@ class Waiter:
         self.lock = threading.Lock()
         self.lock.acquire()
 
-    def sleep(self, left: int | None) -> None:
+    def await_release(self, left: int | None) -> None:
         """Until `release`, at most *left* nanoseconds."""
         if left is None:
             self.lock.acquire()
@@ -135,7 +135,7 @@ class Wheel:
                 if waiter.driving or self._take(waiter):
                     self._turn(left, slot)
                 else:
-                    waiter.sleep(left)
+                    waiter.await_release(left)
         finally:
             self._leave(waiter, slot)
         return slot.settled
@@ -249,7 +249,7 @@ class Wheel:
             elif self._watching:
                 left = self._left_at + _WATCH_NS - _clock()
                 if left > 0:
-                    waiter.sleep(left)
+                    waiter.await_release(left)
                     continue
                 with self._gate:
                     self._watching = False
@@ -257,7 +257,7 @@ class Wheel:
                         self._driver = waiter
                         waiter.driving = True
             else:
-                waiter.sleep(None)
+                waiter.await_release(None)
         if self.on_exit is not None:
             self.on_exit()
 

@@ -443,6 +443,11 @@ class Pool:
             self._repopulate_pool()
         return [Member(self._master, seat, pid) for seat, pid in self._master.members()]
 
+    @property
+    def _processes(self) -> int:
+        """As many workers as were asked for: programs written for ``multiprocessing.Pool`` read this."""
+        return self._options.processes
+
     def _repopulate_pool(self) -> None:
         self._master.start_workers(self._options.processes)
 

@@ -237,6 +237,11 @@ class MapResult(AsyncResult[list[T]]):
             self._note(position, skipped, error)
         return cancelled or bool(skipped)
 
+    @property
+    def _number_left(self) -> int:
+        """Elements that have not ended: progress bars written for ``multiprocessing.Pool`` read this."""
+        return self._left
+
     def _open_tasks(self) -> list[Task]:
         return [] if self._pool is None else self._pool._master.tasks_of(self)
 

@@ -98,6 +98,7 @@ class _Limits:
     retries: int
 
     def check(self) -> None:
+        """Raises `UsageProblem` for what cannot be."""
         if self.processes < 1:
             raise UsageProblem(f"processes={self.processes} is too few; ask for 1 or more")
         if self.timeout is not None and self.timeout <= 0:

@@ -1,0 +1,37 @@
+"""Which error an element ends with when its worker has ended, or it was cancelled.  Pure."""
+
+from __future__ import annotations
+
+from ..errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied, describe_exit
+from .books import Seat, Task
+from .steps import Exited
+
+
+def explain_death(seat: Seat, head: Task, event: Exited) -> tuple[BaseException, bool]:
+    """The error of the element that ran when *seat*'s worker ended, *head*'s next; and whether it is beyond retrying."""
+    name = head.describe(head.index())
+    if seat.cause is None or seat.cause[0] != event.started:
+        return WorkerDied.during(name, event.pid, event.exitcode), False
+    if head.cancelled:
+        return explain_cancelling(head), True
+    seconds = (head.timeout or 0) / 1e9
+    message = (
+        f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed; "
+        f"give it more time or make it shorter"
+    )
+    return TaskTimeout(message, task=name, pid=event.pid, seconds=seconds), False
+
+
+def explain_cancelling(task: Task) -> TaskCancelled:
+    """The error of a task that ``cancel()`` reached."""
+    name = task.describe(task.index())
+    return TaskCancelled(f"{name} was cancelled by cancel()", task=name, pid=task.seat.pid if task.seat else None)
+
+
+def explain_failed_start(event: Exited) -> InitializerError:
+    """The error of everybody when workers keep ending before they are ready."""
+    return InitializerError(
+        f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "
+        f"it was ready; run the initializer and the imports of the task's module by hand to see why",
+        pid=event.pid,
+    )
