@@ -65,7 +65,8 @@ def wait_for_ends(pids: Iterable[int], timeout: float = WATCHDOG) -> list[int]:
 
 def find_mold() -> int:
     """The process that forks this program's ``forkserver`` workers."""
-    molds = [child.pid for child in psutil.Process().children() if "mold" in child.cmdline()]
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    molds = [child.pid for child in children if "mold" in child.cmdline()]
     assert len(molds) == 1, molds
     return molds[0]
 

@@ -251,6 +251,11 @@ def keep(*values: Any) -> None:
     _kept[:] = values
 
 
+def kept() -> list[Any]:
+    """What the initializer has kept."""
+    return _kept
+
+
 def add_under_lock(path: str) -> None:
     """Reads a number, adds 1 and writes it, under the lock that the initializer was given."""
     with _kept[0]:

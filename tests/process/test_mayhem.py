@@ -118,7 +118,7 @@ def test_workers_are_killed(method: str, call: Callable[[Any, int], Ends], retri
 def test_mold_is_killed(retries: int) -> None:
     """With the process that forks the workers go those it has forked; the pool starts another one and goes on."""
     with forkful.Pool(2, context="forkserver") as pool:
-        results = []
+        results, mold = [], 0
         for number in range(2000):
             results.append(pool.apply_async(tasks.spin, (number,), retries=retries))
             if number in {500, 1000, 1500}:

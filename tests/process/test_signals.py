@@ -206,7 +206,7 @@ def test_interrupt_in_the_books(
     pool = forkful.Pool(6, context=method)
     pending = []
     try:
-        for number in range(100):
+        for _ in range(100):
             pending.append(pool.apply_async(tasks.nap, (0.001,)))
         for result in pending:
             result.get(WATCHDOG)

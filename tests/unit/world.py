@@ -234,7 +234,9 @@ class World:
         """Let everything come to rest: workers work, time passes when nothing else does."""
         self.lively = False
         for _ in range(20_000):
-            moved = any([self._step(worker) for worker in list(self.workers.values()) if worker.alive])
+            moved = sum(
+                self._step(worker) for worker in list(self.workers.values()) if worker.alive
+            )  # all of them step
             events: list[Event] = []
             for worker in list(self.workers.values()):
                 self._read(worker, events)

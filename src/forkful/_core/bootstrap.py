@@ -64,9 +64,18 @@ def run_child(ends: Ends, extra_fds: list[int]) -> int:
     """Be a worker until told to leave; returns the exit code.  Runs in the child, in its main thread."""
     signals.die_with(ends.lifeline)
     signals.settle_worker()
+    empty_stdin()
     inherited_fds[:] = extra_fds
     code: int = _WorkerProcess(ends)._bootstrap(parent_sentinel=ends.lifeline)  # type: ignore[attr-defined]  # CPython's own entry for children, since 3.8
     return code
+
+
+def empty_stdin() -> None:
+    """Have standard input end at once: a task that reads it must not take the user's keys.  Runs in the child."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:
+        os.close(null)
 
 
 def leave(code: int) -> None:

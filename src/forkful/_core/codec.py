@@ -7,6 +7,7 @@ no worker can import).  Whatever fails here is the error of one task, raised or 
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import sys
 import traceback
@@ -36,9 +37,7 @@ def main_reference() -> dict[str, str]:
     if isinstance(spec_name, str):
         return {"init_main_from_name": spec_name}
     path = getattr(main, "__file__", None)
-    if isinstance(path, str):
-        import os  # deferred with its only use: this runs once a pool
-
+    if isinstance(path, str) and os.path.isfile(path):  # it is "<stdin>" for a script that is piped in
         return {"init_main_from_path": os.path.abspath(path)}
     return {}
 

@@ -26,7 +26,7 @@ import time
 from collections import deque
 from typing import Protocol
 
-from ..errors import PoolTerminated
+from ..errors import PoolClosed, PoolTerminated
 from .books import Limits, Task
 from .crew import Crew
 from .functions import Functions
@@ -38,6 +38,9 @@ from .supervisor import Supervisor
 from .wheel import Slot, Wheel
 
 _clock = time.monotonic_ns
+
+
+FOREIGN = "this pool belongs to the process that made it, and this is a fork of that; make a Pool of your own here"
 
 
 class Source(Protocol):
@@ -211,6 +214,16 @@ class Master:
         self._crew.close()
 
     # Asking.
+
+    def wait(self, slot: Slot, timeout: float | None = None) -> bool:
+        """Wait until *slot* is settled; see `Wheel.wait`.
+
+        Raises:
+            PoolClosed: in a forked child, where it never would be.
+        """
+        if self.foreign and not slot.settled:
+            raise PoolClosed(FOREIGN)
+        return self.wheel.wait(slot, timeout)
 
     def members(self) -> list[tuple[int, int | None]]:
         """The worker processes there are: (seat, pid)."""

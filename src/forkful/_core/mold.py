@@ -74,7 +74,9 @@ class _Mold:
                 code = self._fork(fds)
                 if code is not None:
                     return code
-        for pid in self._status:
+        self._control.close()
+        for pid, status in self._status.items():
+            status.close()
             os.kill(pid, signal.SIGKILL)  # ours and not reaped: the number cannot be another's
         return None
 
@@ -120,10 +122,7 @@ class _Mold:
 
 def main(control_fd: int) -> None:
     """Run the mold on the socket *control_fd*.  Called in the process that is to be the mold."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)  # a worker that reads its standard input gets end-of-file, not the user's keys
-    if null:
-        os.close(null)
+    bootstrap.empty_stdin()
     signal.signal(signal.SIGINT, ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     code = _Mold(socket.socket(fileno=control_fd)).serve()

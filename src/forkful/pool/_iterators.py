@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from .._core.master import FOREIGN
 from .._core.wheel import Slot
-from ..errors import InitializerError, ResultTimeout
+from ..errors import InitializerError, PoolClosed, ResultTimeout
 from ._results import read_record
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Stream:
 
     def fetch(self, timeout: float | None) -> Outcome | None:
         """The next outcome, waiting for it; None at the end.  Raises the iterable's error, or a time-out."""
+        if self._master.foreign:
+            raise PoolClosed(FOREIGN)
         while True:
             try:
                 item = self._items.popleft()
@@ -101,7 +104,7 @@ class Stream:
             slot = self._slot = Slot()
         if self._feed is not None and self._feed.starving():
             self._master.feed()
-        if not self._master.wheel.wait(slot, timeout):
+        if not self._master.wait(slot, timeout):
             raise ResultTimeout(f"no result within {timeout:g} s; the tasks go on")
         return True
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from .._core import codec, spawn
 from .._core.books import Limits, Task
-from .._core.master import Master
+from .._core.master import FOREIGN, Master
 from .._core.messages import CALL, EACH, STAR
 from .._core.schedule import default_chunksize
 from .._core.supervisor import Supervisor
@@ -378,6 +378,8 @@ class Pool:
     def terminate(self) -> None:
         """End at once: every pending result ends with `PoolTerminated`, every worker is stopped."""
         self._state = TERMINATE
+        if self._master.foreign:
+            return
         self._master.terminate(
             PoolTerminated("the pool was terminated before this was done; close() and join() let it finish")
         )
@@ -394,7 +396,9 @@ class Pool:
         self._end()
 
     def _end(self) -> None:
-        self._master.wheel.wait(self._master.gone)
+        if self._master.foreign:
+            return  # in a forked child there is nothing to end: the workers are the parent's
+        self._master.wait(self._master.gone)
         self._callbacks.close()
         if not self._callbacks.is_current():
             self._master.dispose()
@@ -453,8 +457,8 @@ class Pool:
 
     def _running(self) -> Pool:
         if self._state != RUN or self._master.foreign:
-            where = "it belongs to the process that made it" if self._master.foreign else f"its state is {self._state}"
-            raise PoolClosed(f"Pool not running: {where}; make a new Pool")
+            where = FOREIGN if self._master.foreign else f"its state is {self._state}; make a new Pool"
+            raise PoolClosed(f"Pool not running: {where}")
         return self
 
 

@@ -69,7 +69,7 @@ class AsyncResult(Slot, Generic[T]):
         """Wait until the call has ended, at most *timeout* seconds."""
         pool = self._pool
         if pool is not None and not (self._success is not None and pool._callbacks.is_current()):
-            pool._master.wheel.wait(self, timeout)
+            pool._master.wait(self, timeout)
 
     def get(self, timeout: float | None = None) -> T:
         """The call's value.
