@@ -21,7 +21,7 @@ import forkful
 
 from . import tasks
 
-WATCHDOG = 5.0  # seconds that something broken is waited for; what is whole takes a fraction of one
+WATCHDOG = 20.0  # seconds that something broken is waited for; what is whole takes a fraction of one
 
 ROOT = Path(__file__).parents[2]
 

@@ -114,24 +114,26 @@ def test_workers_are_killed(method: str, call: Callable[[Any, int], Ends], retri
         assert_works(pool)
 
 
-@pytest.mark.parametrize("retries", [0, 5])
-def test_mold_is_killed(retries: int) -> None:
-    """With the process that forks the workers go those it has forked; the pool starts another one and goes on."""
-    with forkful.Pool(2, context="forkserver") as pool:
-        results, mold = [], 0
-        for number in range(2000):
-            results.append(pool.apply_async(tasks.spin, (number,), retries=retries))
-            if number in {500, 1000, 1500}:
-                results[-1].get(WATCHDOG)
-                mold = find_mold()
-                os.kill(mold, signal.SIGKILL)
+def kill_workers(*pools: Any) -> None:
+    """Those there are now, and no more until they are needed."""
+    pids = [pid for pool in pools for _, pid in pool._master.members() if pid is not None]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert wait_for_ends(pids) == []
 
-        ends = [end_of(functools.partial(result.get, WATCHDOG)) for result in results]
-        failures = [end for end in ends if isinstance(end, errors.WorkerDied)]
-        assert len(failures) <= (0 if retries else 2 * 3)
-        assert all(end == 2 * number for number, end in enumerate(ends) if end not in failures)
-        assert find_mold() != mold
+
+def test_mold_is_killed() -> None:
+    """The process that forks the workers: those it has forked work on, and for others another one is started."""
+    with forkful.Pool(2, context="forkserver") as pool:
+        results = [pool.apply_async(tasks.spin, (number,)) for number in range(1000)]
+        mold = find_mold()
+        os.kill(mold, signal.SIGKILL)
+        results += [pool.apply_async(tasks.spin, (number,)) for number in range(1000, 2000)]
+
+        assert [result.get(WATCHDOG) for result in results] == list(range(0, 4000, 2))
+        kill_workers(pool)
         assert_works(pool)
+        assert find_mold() != mold
 
 
 def test_mold_is_killed_while_nothing_runs() -> None:
@@ -143,12 +145,28 @@ def test_mold_is_killed_while_nothing_runs() -> None:
         assert_works(pool)
 
 
+def test_mold_is_killed_and_then_workers() -> None:
+    """Of a worker whose mold is dead nobody can tell how it ended: the error says that, and no more."""
+    with forkful.Pool(1, context="forkserver") as pool:
+        worker = pool.apply(tasks.own_pid)
+        os.kill(find_mold(), signal.SIGKILL)
+        assert pool.apply(tasks.own_pid) == worker
+        with pytest.raises(errors.WorkerDied, match=rf"\(pid {worker}\) ended, how is not known") as caught:
+            pool.apply(tasks.kill_own_process)
+
+        assert caught.value.pid == worker
+        assert caught.value.exitcode is None
+        assert "os._exit" not in str(caught.value)
+        assert_works(pool)
+
+
 def test_mold_is_killed_under_two_pools() -> None:
     """Pools share it; both go on, and share the next one."""
     with forkful.Pool(1, context="forkserver") as first, forkful.Pool(1, context="forkserver") as second:
         assert_works(first)
         assert_works(second)
         os.kill(find_mold(), signal.SIGKILL)
+        kill_workers(first, second)
 
         assert_works(second)
         assert_works(first)
@@ -161,9 +179,7 @@ def test_mold_is_killed_with_its_workers() -> None:
         with forkful.Pool(2, context="forkserver") as pool:
             for _ in range(3):
                 assert_works(pool)
-                pids = [find_mold(), *(worker.pid for worker in pool._pool if worker.pid is not None)]
-                for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
-                assert wait_for_ends(pids) == []
+                os.kill(find_mold(), signal.SIGKILL)
+                kill_workers(pool)
 
                 assert_works(pool)

@@ -6,7 +6,7 @@ worker is dead or has been in one element for long; so nothing here is locked.
 
 Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes.
 
-- ``STARTED``: how many elements this worker has started, ever.
+- ``STARTED``: how many elements this worker has started, ever; `IN_INITIALIZER` while the initializer runs.
 - ``SINCE``: when the newest started, in nanoseconds of ``time.monotonic_ns``, one clock for all processes of a machine.
 - ``LEDGER``: serial number of the first record in the page, shifted, plus how many records the page holds.  One word,
   one store: a reader that finds the same serial number before and after copying has copied whole records.
@@ -21,6 +21,7 @@ import mmap
 import os
 
 STARTED, SINCE, LEDGER = range(3)
+IN_INITIALIZER = -1
 WORDS = 8
 RECORDS = 4096
 INDEX_AT = WORDS * 8

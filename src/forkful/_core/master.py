@@ -54,6 +54,9 @@ class Source(Protocol):
     def exhausted(self) -> bool:
         """Whether it will never give a task again."""
 
+    def lift_window(self) -> None:
+        """Hold nothing back for a reader."""
+
     def fail(self, error: BaseException) -> None:
         """It cannot be read any further: whoever waits for its results gets *error*."""
 
@@ -186,6 +189,12 @@ class Master:
         self._closing = True
         self.feed()
         self.nudge()
+
+    def lift_windows(self) -> None:
+        """Somebody waits for the end of all work: hold nothing back for readers."""
+        for source in list(self._sources):
+            source.lift_window()
+        self.feed()
 
     def terminate(self, error: PoolTerminated) -> None:
         """End everything pending with *error*, and every worker."""

@@ -90,7 +90,9 @@ TASK: dict[tuple[str, str], str] = {
 _SENT = TASK[QUEUED, "send"]
 _FINISHED = TASK[SENT, "finish"]
 
-_START_FAILURES = 2  # in a row, by exit code or crash: the initializer's error to everyone
+# Starts that fail in a row are everybody's error when their weights reach this: one that leaves or crashes is its own
+# doing, one that is killed inside its initializer may be (by the memory that takes), or somebody else's.
+_START_BLAME, _LEFT, _KILLED_INSIDE = 4, 2, 1
 _START_KILLS, _START_KILLS_NS = 50, 30_000_000_000  # in a row, by a signal from outside, for so long
 
 
@@ -114,7 +116,7 @@ class State:
         self._next_key = 0
         self._wanted = 0  # workers asked for without a task: Resize
         self._refused = False  # the last worker to report had a failing initializer
-        self._start_failures = 0
+        self._start_blame = 0
         self._start_kills = 0
         self._start_kills_since = 0
         self._out: list[Instruction] = []
@@ -259,7 +261,7 @@ class State:
     def _on_ready(self, event: Ready) -> None:
         seat = self.seats[event.seat]
         seat.pid = event.pid
-        self._start_failures = self._start_kills = 0
+        self._start_blame = self._start_kills = 0
         self._refused = False
         if seat.state == STARTING:
             _move(seat, "ready")
@@ -325,12 +327,15 @@ class State:
                 self.backlog.appendleft(task)
 
     def _count_failed_start(self, event: Exited) -> None:
-        killed = event.exitcode is None or event.exitcode in _OUTSIDE_SIGNALS
-        if killed and not self._start_kills:
-            self._start_kills_since = self._now
-        self._start_kills += killed
-        self._start_failures += not killed
-        if self._start_failures >= _START_FAILURES or (
+        if event.exitcode is not None and event.exitcode not in _OUTSIDE_SIGNALS:
+            self._start_blame += _LEFT
+        elif event.started < 0:
+            self._start_blame += _KILLED_INSIDE
+        else:
+            if not self._start_kills:
+                self._start_kills_since = self._now
+            self._start_kills += 1
+        if self._start_blame >= _START_BLAME or (
             self._start_kills >= _START_KILLS and self._now - self._start_kills_since >= _START_KILLS_NS
         ):
             self._refused = True

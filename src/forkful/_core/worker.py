@@ -20,7 +20,7 @@ from typing import Any
 
 from . import codec
 from .channel import Permits, WorkerEnd, frame
-from .journal import SINCE, STARTED, Journal, pack
+from .journal import IN_INITIALIZER, SINCE, STARTED, Journal, pack
 from .messages import (
     BATCH,
     CALL,
@@ -103,9 +103,12 @@ class Worker:
 
     def prepare(self, initializer: Callable[[], None] | None) -> bool:
         """Run the initializer and tell the master; whether the worker may go on."""
+        words = self._journal.words
         try:
             if initializer is not None:
+                words[STARTED] = IN_INITIALIZER
                 initializer()
+                words[STARTED] = 0
         except BaseException as error:  # SystemExit in an initializer is a failed initializer
             self._channel.send(frame(REFUSED, 0, codec.encode_error(error)))
             return False

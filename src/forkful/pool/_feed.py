@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .._core import codec
@@ -15,7 +16,7 @@ from ..errors import UnpicklableError
 from ._options import CallLimits
 
 # Iterating these runs no user code and never waits, so the thread that runs the loop may do it.
-_PLAIN = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, deque)
+PLAIN = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, deque)
 
 Items = list[Any] | tuple[Any, ...] | range  # a range crosses as a range
 
@@ -59,6 +60,9 @@ class Feed:
     def fail(self, error: BaseException) -> None:
         """It cannot be read any further: whoever waits for its results gets *error*."""
         self._sink.abort(error)
+
+    def lift_window(self) -> None:
+        """Hold nothing back for a reader."""
 
     def stop(self) -> int:
         """Give no more tasks; how many elements are known never to be taken."""
@@ -157,11 +161,10 @@ class StreamFeed(Feed):
         call: Call,
         sink: Sink,
         block: Callable[[int, int], int],
-        iterable: Iterable[Any],
+        reader: Reader,
         chunk: int,
         window: tuple[int, int],
         on_end: Callable[[int, BaseException | None], None],
-        nudge: Callable[[], None],
     ) -> None:
         super().__init__(call, sink, block)
         self._chunk = chunk
@@ -171,8 +174,7 @@ class StreamFeed(Feed):
         self._ended = False
         self._limited = False
         self.bulky = False
-        iterator = iter(iterable)
-        self._reader: Reader = PlainReader(iterator) if type(iterable) in _PLAIN else ThreadReader(iterator, nudge)
+        self._reader = reader
         self._reader.allow(self._window)
 
     def take(self, room: int) -> list[Task]:
@@ -221,6 +223,11 @@ class StreamFeed(Feed):
             self._window = min(self._window * 2, max(self._window, self._window_most))
         self._reader.allow(self._fetched + self._window)
         return limited
+
+    def lift_window(self) -> None:
+        """Read all there is, whether it is fetched or not: somebody waits for the end of all work."""
+        self._window = self._window_most = sys.maxsize // 2
+        self._reader.allow(sys.maxsize)
 
     def weigh(self, size: int) -> None:
         """A result took *size* bytes: large ones keep the window as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -79,19 +80,24 @@ class Stream:
         """The next outcome, waiting for it; None at the end.  Raises the iterable's error, or a time-out."""
         if self._master.foreign:
             raise PoolClosed(FOREIGN)
+        deadline: float | None = None
         while True:
             try:
                 item = self._items.popleft()
             except IndexError:
+                if timeout is not None:
+                    deadline = time.monotonic() + timeout if deadline is None else deadline
+                    timeout = max(0.0, deadline - time.monotonic())
                 if not self._await_item(timeout):
                     return None
-                continue
+                continue  # another thread may have been quicker
             feed = self._feed
             if feed is not None and feed.fetched(1):
                 self._master.feed()
             return item
 
     def _await_item(self, timeout: float | None) -> bool:
+        """Wait for something to pass on; False at the end."""
         with self._lock:
             if self._items:
                 return True
@@ -101,11 +107,13 @@ class Stream:
                 if error is not None:
                     raise error
                 return False
-            slot = self._slot = Slot()
+            if self._slot is None:
+                self._slot = Slot()
+            slot = self._slot
         if self._feed is not None and self._feed.starving():
             self._master.feed()
         if not self._master.wait(slot, timeout):
-            raise ResultTimeout(f"no result within {timeout:g} s; the tasks go on")
+            raise ResultTimeout("no result within the time given; the tasks go on")
         return True
 
     def over(self) -> bool:
@@ -176,10 +184,12 @@ class Stream:
         self._notify()
 
     def _notify(self) -> None:
-        slot = self._slot
-        if slot is not None and (self._items or self._ended()):
+        with self._lock:
+            slot = self._slot
+            if slot is None or not (self._items or self._ended()):
+                return
             self._slot = None
-            self._master.wheel.settle(slot)
+        self._master.wheel.settle(slot)
 
 
 class _Reader:

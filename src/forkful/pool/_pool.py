@@ -17,7 +17,17 @@ from .._core.schedule import default_chunksize
 from .._core.supervisor import Supervisor
 from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callbacks
-from ._feed import WINDOW_FIRST, WINDOW_MOST, Call, SequenceFeed, StreamFeed, explain_refusal
+from ._feed import (
+    PLAIN,
+    WINDOW_FIRST,
+    WINDOW_MOST,
+    Call,
+    PlainReader,
+    SequenceFeed,
+    StreamFeed,
+    ThreadReader,
+    explain_refusal,
+)
 from ._iterators import IMapIterator, OutcomeIterator, Stream
 from ._options import CallLimits, Options, check_chunksize, check_limits, check_options, start_method_of
 from ._results import AsyncResult, Callback, MapResult
@@ -162,8 +172,9 @@ class Pool:
     ) -> Task | None:
         """The task of one call, or None when its arguments cannot be pickled: then *result* has the error."""
         try:
-            key, name = self._master.functions.register(func)
             payload = codec.encode((tuple(args), dict(kwds) if kwds else {}))
+            # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
+            key, name = self._master.functions.register(func)
         except Exception as error:
             result.abandon_with(explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
@@ -352,6 +363,7 @@ class Pool:
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize!r}")
         limits = self._options.limits.override(timeout, retries)
+        iterator, plain = iter(iterable), type(iterable) in PLAIN
         key, name = self._master.functions.register(func)
         exact = self._options.maxtasksperchild is not None
         most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
@@ -360,9 +372,8 @@ class Pool:
         chunks = 0 if chunksize == 1 else chunksize * self._options.processes
         first = max(WINDOW_FIRST, 4 * self._options.processes, 2 * chunks)
         window = (first, max(WINDOW_MOST, 4 * chunks)) if buffersize is None else (buffersize, buffersize)
-        feed = StreamFeed(
-            call, stream, self._master.block_of, iterable, chunksize, window, stream.end, self._master.nudge
-        )
+        reader = PlainReader(iterator) if plain else ThreadReader(iterator, self._master.nudge)
+        feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end)
         stream.follow(feed)
         self._master.add_source(feed)
         return stream
@@ -388,11 +399,14 @@ class Pool:
     def join(self) -> None:
         """Wait until all work is done and every worker has left.
 
+        Work that an ``imap`` still holds back for its reader is done too: its results wait, however many they are.
+
         Raises:
             ValueError: neither `close` nor `terminate` was called.
         """
         if self._state == RUN:
             raise ValueError("Pool is still running; call close() or terminate() before join()")
+        self._master.lift_windows()
         self._end()
 
     def _end(self) -> None:

@@ -1,0 +1,93 @@
+"""How much work goes out at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkful._core.schedule import BLOCK_MOST, BLOCK_NS, WINDOW_MOST, WINDOW_NS, Pace, default_chunksize
+
+US, MS = 1_000, 1_000_000
+
+
+def pace_of(ns: float) -> Pace:
+    """A pace at which an element of function 1 costs *ns*."""
+    pace = Pace()
+    pace.learn(1, 1000, int(ns * 1000))
+    return pace
+
+
+def test_nothing_is_known() -> None:
+    """An unknown function goes one element at a time, and costs nothing."""
+    pace = Pace()
+    assert (pace.window(1), pace.block(1, 100), pace.cost(1)) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("ns", "window"), [(3 * WINDOW_NS, 1), (WINDOW_NS, 1), (WINDOW_NS // 2, 2), (MS, 10), (US, 10_000)]
+)
+def test_window_is_ten_milliseconds_of_work(ns: int, window: int) -> None:
+    """As many elements as fit, at least the one that runs."""
+    assert pace_of(ns).window(1) == window
+
+
+@pytest.mark.parametrize(("ns", "block"), [(2 * BLOCK_NS, 1), (BLOCK_NS // 4, 4), (10 * US, 100), (US, 1000)])
+def test_block_is_a_millisecond_of_work(ns: int, block: int) -> None:
+    """As many elements as fit, at least one."""
+    assert pace_of(ns).block(1, 10_000) == block
+
+
+def test_limits() -> None:
+    """However little an element costs: memory is finite, and so is a chunk."""
+    pace = pace_of(0)
+    assert pace.window(1) == WINDOW_MOST
+    assert pace.block(1, 10**9) == BLOCK_MOST
+    assert pace.block(1, 7) == 7
+    assert pace_of(MS).block(1, 1) == 1
+
+
+def test_newest_reports_count_most() -> None:
+    """A report counts twice as much as the one before it."""
+    pace = Pace()
+    pace.learn(1, 10, 10 * MS)
+    assert pace.cost(1) == MS
+    pace.learn(1, 10, 40 * MS)
+    assert pace.cost(1) == pytest.approx((5 * MS + 40 * MS) / 15)
+    for _ in range(50):
+        pace.learn(1, 10, 20 * MS)
+    assert pace.cost(1) == pytest.approx(2 * MS)
+
+
+def test_elements_count_alike() -> None:
+    """A first call that pays for an import does not stand for the thousand after it."""
+    pace = Pace()
+    pace.learn(1, 1, 500 * MS)
+    pace.learn(1, 1000, 10 * MS)
+    assert pace.window(1) > 30
+
+
+def test_empty_reports_teach_nothing() -> None:
+    """Results that were read from a journal come without times."""
+    pace = Pace()
+    pace.learn(1, 0, 0)
+    assert pace.window(1) == 1
+    pace.learn(1, 1, MS)
+    pace.learn(1, 0, 5)
+    assert pace.cost(1) == MS
+
+
+def test_functions_have_their_own_pace() -> None:
+    """One that is forgotten is unknown again, also if it was never known."""
+    pace = pace_of(MS)
+    pace.learn(2, 1, 5 * MS)
+    assert (pace.window(1), pace.window(2)) == (10, 2)
+    pace.forget(1)
+    pace.forget(3)
+    assert (pace.window(1), pace.window(2)) == (1, 2)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, 10_000])
+@pytest.mark.parametrize("processes", [1, 2, 8])
+def test_chunksize_is_that_of_multiprocessing(length: int, processes: int) -> None:
+    """Four chunks a worker, rounded up; a chunk never holds nothing."""
+    chunksize, extra = divmod(length, processes * 4)
+    assert default_chunksize(length, processes) == max(1, chunksize + bool(extra))
