@@ -69,6 +69,8 @@ class Stream:
 
     def drop(self) -> None:
         """Nobody will read the rest: read no further input.  What is at the workers ends unheard."""
+        if self._master.foreign:
+            return  # a thread of the parent may have held the feed's lock at the fork
         if self._feed is not None:
             self._feed.stop()
         self._dropped = True
