@@ -77,7 +77,7 @@ def test_timeout_counts_for_each_element(call: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("call", ["apply_async", "map", "imap"])
 def test_clock_starts_with_the_task(call: str) -> None:
     """A task that waits in the queue, or in its chunk, for longer than its timeout is not late."""
-    naps = [0.05] * 40
+    naps = [0.05] * 24
     with forkful.Pool(1, context="fork", timeout=1.0) as pool:
         if call == "apply_async":
             results = [pool.apply_async(tasks.nap, (seconds,)) for seconds in naps]

@@ -22,6 +22,7 @@ class Results:
     def __init__(self) -> None:
         self.heard: dict[int, Heard] = {}
         self.counted: Counter[str] = Counter()
+        self.aborted: BaseException | None = None
 
     def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
         """Keep a record, whole, for each of its elements."""
@@ -34,8 +35,9 @@ class Results:
             self._put(position, error)
 
     def abort(self, error: BaseException) -> None:
-        """Never called by the state machine."""
-        raise NotImplementedError
+        """Keep what ended everything; the state machine never calls this."""
+        assert self.aborted is None
+        self.aborted = error
 
     def _put(self, position: int, what: Heard) -> None:
         assert position not in self.heard, f"element {position} ended twice: {self.heard[position]}, then {what}"

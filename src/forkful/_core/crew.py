@@ -116,6 +116,17 @@ class Crew:
         for post in list(self.posts.values()):
             self._supervisor.kill(post, gently=False)
 
+    def abandon(self) -> None:
+        """End and forget every worker, without asking what it had done."""
+        self.kill_all()
+        for fd in list(self._watched):
+            self._unwatch(fd)
+        for post in self.posts.values():
+            if post.child is not None:
+                post.child.await_end()
+            post.close()
+        self.posts.clear()
+
     def forget(self, seat: int, key: int) -> None:
         """Tell a worker that function *key* will not be asked for again."""
         post = self.posts[seat]
@@ -267,8 +278,9 @@ class Crew:
         self._report(seat, post, serial, records, 0, 0, events)
         started, _ = post.journal.read_progress()
         events.append(Exited(seat, child.exitcode, started, child.pid))
-        self._unwatch(post.channel.fileno())
-        self._unwatch(child.fileno())
+        # By seat and not by number: a child that has lost its mold has changed its descriptor.
+        for fd in [fd for fd, (owner, _) in self._watched.items() if owner == seat]:
+            self._unwatch(fd)
         del self.posts[seat]
         self._exitcodes[seat] = child.exitcode
         if len(self._exitcodes) > _EXITS_KEPT:

@@ -90,6 +90,7 @@ class Master:
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
         self._polling = False  # some thread is in, or just before, poll()
         self._polled_until: int | None = None  # and leaves it then
+        self._gave_up = False  # the books were interrupted once
         self.foreign = False  # this is a copy in a forked child, which owns none of it
         hold(self)
 
@@ -326,9 +327,15 @@ class Master:
         )
         for pending in list(self.pending):
             pending.abort(reason)
-        # The state may be torn; then the lines above were all that could be done.
-        with contextlib.suppress(Exception), self._lock:
-            self._digest([Terminate(reason)], [])
+        with self._lock:
+            try:
+                if self._gave_up:
+                    raise RuntimeError("again")
+                self._gave_up = True
+                self._digest([Terminate(reason)], [])
+            except Exception:  # the books are torn: what is left to do needs none
+                self._crew.abandon()
+                self._end()
 
     @staticmethod
     def _deliver(deliveries: list[Deliver | Fail]) -> None:

@@ -1,0 +1,196 @@
+"""What a pool and its calls can be told."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from typing import Any
+
+import pytest
+
+from forkful._core import spawn
+from forkful.pool._options import (
+    CallLimits,
+    Options,
+    check_chunksize,
+    check_limits,
+    check_options,
+    cpu_count,
+    start_method_of,
+)
+
+NO_LIMITS = CallLimits(None, 0)
+
+
+def options(**changes: Any) -> Options:
+    """Checked options, *changes* made to the defaults."""
+    given = {"processes": 3, "initializer": None, "initargs": (), "maxtasksperchild": None, "context": None}
+    return check_options(**(given | changes), limits=NO_LIMITS)
+
+
+# Processors.
+
+
+def test_processors_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of the machine."""
+    monkeypatch.delenv("FORKFUL_CPU_COUNT", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert cpu_count() == 3
+
+
+@pytest.mark.parametrize(("told", "count"), [(8, 8), (None, 1)])
+def test_processors_where_the_system_does_not_say(
+    monkeypatch: pytest.MonkeyPatch, told: int | None, count: int
+) -> None:
+    """Then those of the machine, and one if nobody knows."""
+    monkeypatch.delenv("FORKFUL_CPU_COUNT", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: told)
+    assert cpu_count() == count
+
+
+def test_processors_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user knows best; an empty variable says nothing."""
+    monkeypatch.setenv("FORKFUL_CPU_COUNT", "12")
+    assert cpu_count() == 12
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    monkeypatch.setenv("FORKFUL_CPU_COUNT", "")
+    assert cpu_count() == 2
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 3"])
+def test_processors_by_a_mistake(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The message has the variable, what it is, and what to do."""
+    monkeypatch.setenv("FORKFUL_CPU_COUNT", text)
+    with pytest.raises(ValueError, match="FORKFUL_CPU_COUNT is .*; set it to a whole number from 1 up, or unset it"):
+        cpu_count()
+
+
+# Limits of a task.
+
+
+@pytest.mark.parametrize(
+    ("timeout", "nanoseconds"),
+    [(None, None), (1, 1_000_000_000), (0.25, 250_000_000), (1e-9, 1), (math.inf, None)],
+)
+def test_timeouts(timeout: float | None, nanoseconds: int | None) -> None:
+    """Seconds become nanoseconds; for ever is no limit."""
+    assert check_limits(timeout, None) == (nanoseconds, 0)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, -math.inf])
+def test_timeouts_that_cannot_be(timeout: float) -> None:
+    """The message says how to have none."""
+    with pytest.raises(ValueError, match="timeout must be more than 0 seconds, not .*; leave it out for no limit"):
+        check_limits(timeout, None)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, [1], 1j])
+def test_timeouts_of_another_kind(timeout: Any) -> None:
+    """The message shows what was given."""
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, not "):
+        check_limits(timeout, 0)
+
+
+@pytest.mark.parametrize(("retries", "count"), [(None, 0), (0, 0), (7, 7)])
+def test_retries(retries: int | None, count: int) -> None:
+    """None is none."""
+    assert check_limits(None, retries) == (None, count)
+
+
+def test_retries_that_cannot_be() -> None:
+    """Less than none, or half a one."""
+    with pytest.raises(ValueError, match="retries must be 0 or more, not -1"):
+        check_limits(None, -1)
+    wrong: Any
+    for wrong in (1.5, "2", True):
+        with pytest.raises(TypeError, match="retries must be a whole number, not "):
+            check_limits(None, wrong)
+
+
+def test_limits_of_a_call() -> None:
+    """They take the place of the pool's, each for itself."""
+    limits = CallLimits(5, 2)
+    assert limits.override(None, None) is limits
+    assert limits.override(1, None) == (1_000_000_000, 2)
+    assert limits.override(None, 0) == (5, 0)
+    assert limits.override(2, 9) == (2_000_000_000, 9)
+    assert limits.override(math.inf, None) == (None, 2)
+    with pytest.raises(ValueError, match="timeout"):
+        limits.override(0, None)
+
+
+# A pool's own.
+
+
+def test_options_as_given() -> None:
+    """Initializer's arguments become a tuple; the rest is kept."""
+    limits = CallLimits(1, 2)
+    checked = check_options(2, print, iter("ab"), 7, "spawn", limits)
+    assert checked == Options(2, print, ("a", "b"), 7, "spawn", limits)
+
+
+def test_as_many_processes_as_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing is said."""
+    monkeypatch.setenv("FORKFUL_CPU_COUNT", "5")
+    assert options(processes=None).processes == 5
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_too_few_processes(processes: int) -> None:
+    """In the words of ``multiprocessing``, and with the number."""
+    with pytest.raises(ValueError, match=f"Number of processes must be at least 1, not {processes}"):
+        options(processes=processes)
+
+
+@pytest.mark.parametrize("processes", ["2", 2.0, True, [2]])
+def test_processes_of_another_kind(processes: Any) -> None:
+    """A number, in so many words."""
+    with pytest.raises(TypeError, match="processes must be a whole number, not "):
+        options(processes=processes)
+
+
+@pytest.mark.parametrize("maxtasks", [0, -1, "5", 2.5])
+def test_tasks_per_child_that_cannot_be(maxtasks: Any) -> None:
+    """As with ``multiprocessing``: one error for all."""
+    with pytest.raises(ValueError, match="maxtasksperchild must be a positive int or None, not "):
+        options(maxtasksperchild=maxtasks)
+
+
+def test_initializer_that_cannot_be_called() -> None:
+    """As with ``multiprocessing``."""
+    with pytest.raises(TypeError, match="initializer must be a callable, not 5"):
+        options(initializer=5)
+
+
+# Start methods.
+
+
+@pytest.mark.parametrize("method", spawn.START_METHODS)
+def test_start_method_by_name_or_context(method: str) -> None:
+    """Either says what the user has chosen."""
+    assert start_method_of(method) == (method, True)
+    assert start_method_of(multiprocessing.get_context(method)) == (method, True)
+
+
+@pytest.mark.parametrize(("chosen", "answer"), [(None, ("forkserver", False)), ("spawn", ("spawn", True))])
+def test_start_method_by_default(monkeypatch: pytest.MonkeyPatch, chosen: str | None, answer: tuple[str, bool]) -> None:
+    """What ``set_start_method`` was told, else ours, which nobody has chosen."""
+    monkeypatch.setattr(spawn, "chosen_start_method", lambda: chosen)
+    assert start_method_of(None) == answer
+
+
+def test_start_method_that_is_none() -> None:
+    """The message has all there are."""
+    with pytest.raises(ValueError, match="cannot find context for 'thread'; use one of .*spawn"):
+        start_method_of("thread")
+
+
+def test_chunksizes() -> None:
+    """At least one element; None leaves it to the pool."""
+    assert [check_chunksize(size) for size in (None, 1, 99)] == [None, 1, 99]
+    for size in (0, -3):
+        with pytest.raises(ValueError, match=r"Chunksize must be 1\+, not "):
+            check_chunksize(size)
