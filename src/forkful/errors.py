@@ -167,8 +167,10 @@ def describe_exit(exitcode: int | None) -> str:
 
 
 def _advice(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "whoever started it ended before it could tell; retries=1 runs it again"
     if exitcode == -signal.SIGKILL:
         return "if nobody killed it, the kernel ran out of memory: use fewer processes; retries=1 runs it again"
-    if exitcode is not None and exitcode < 0:
+    if exitcode < 0:
         return "it crashed outside Python: run it alone under `python -X faulthandler`; retries=1 runs it again"
     return "the task ended the whole process (os._exit?): raise an exception instead; retries=1 runs it again"

@@ -64,14 +64,14 @@ def test_every_split_gives_the_same_frames() -> None:
         assert collector.frames == FRAMES, cut
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 15, 16, 17, 100])
-def test_small_pieces_give_the_same_frames(size: int) -> None:
+def test_small_pieces_give_the_same_frames() -> None:
     """However small the pieces are in which it comes."""
     data = stream(FRAMES)
-    collector = Collector()
-    for at in range(0, len(data), size):
-        collector.put(data[at : at + size])
-    assert collector.frames == FRAMES
+    for size in (1, 2, 3, 5, 15, 16, 17, 100):
+        collector = Collector()
+        for at in range(0, len(data), size):
+            collector.put(data[at : at + size])
+        assert collector.frames == FRAMES, size
 
 
 def test_frames_come_as_soon_as_they_are_whole() -> None:
@@ -116,7 +116,7 @@ def test_large_body_is_received_in_place() -> None:
     assert reader.filled(_READ_SIZE) == []
     assert reader.want() is None  # less than one read is missing
     ((kind, number, whole),) = reader.feed(body[10 + _READ_SIZE :])
-    assert (kind, number, whole) == (1, 0, body)
+    assert (kind, number, bytes(whole)) == (1, 0, body)
 
 
 def test_frames_are_not_overwritten() -> None:
@@ -191,7 +191,7 @@ def test_master_never_blocks(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     for kind, number, body in frames:
         master.send(frame(kind, number, body[:10], body[10:]))
     assert master.unsent
-    received = []
+    received: list[Plain | None] = []
     while len(received) < len(frames):
         while (got := worker.receive_nowait()) is not None:
             received.append(plain(got))

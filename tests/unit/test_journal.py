@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from forkful._core.journal import (
-    DATA,
-    LEDGER,
-    RECORDS,
-    SINCE,
-    SIZE,
-    STARTED,
-    Journal,
-    create_memory,
-    pack,
-    split,
-)
+from forkful._core.journal import DATA, LEDGER, RECORDS, SINCE, SIZE, STARTED, Journal, create_memory, pack, split
 from forkful._core.messages import ERROR, GROUP, MIXED, VALUE
 
 
@@ -244,16 +234,15 @@ def test_ledger_is_one_word(writer: Journal) -> None:
     assert writer.words[LEDGER] == (2**40 + RECORDS) << 16
 
 
-@pytest.mark.parametrize("count", [1, 4096, 2**20])
-@pytest.mark.parametrize("kind", [VALUE, ERROR, GROUP, MIXED])
-@pytest.mark.parametrize("length", [0, 1, 5])
-def test_entries_of_the_index(count: int, kind: int, length: int) -> None:
+def test_entries_of_the_index() -> None:
     """Count, kind and length come back as they went in, and records are cut at their lengths."""
-    records = split([pack(count, kind, length), pack(1, VALUE, 2)], memoryview(b"abcdefgh"))
-    assert [(c, k, bytes(blob)) for c, k, blob in records] == [
-        (count, kind, b"abcdefgh"[:length]),
-        (1, VALUE, b"abcdefgh"[length : length + 2]),
-    ]
+    text = b"abcdefgh"
+    for count, kind, length in itertools.product([1, 4096, 2**20], [VALUE, ERROR, GROUP, MIXED], [0, 1, 5]):
+        records = split([pack(count, kind, length), pack(1, VALUE, 2)], memoryview(text))
+        assert [(c, k, bytes(blob)) for c, k, blob in records] == [
+            (count, kind, text[:length]),
+            (1, VALUE, text[length : length + 2]),
+        ]
 
 
 def test_entry_of_a_large_record() -> None:

@@ -121,7 +121,9 @@ class Crew:
         self.kill_all()
         for fd in list(self._watched):
             self._unwatch(fd)
-        for post in self.posts.values():
+        newest = self._supervisor.newest  # the interruption may have come before it was noted here
+        for post in {*self.posts.values(), *([newest] if newest is not None else [])}:
+            self._supervisor.kill(post, gently=False)
             if post.child is not None:
                 post.child.await_end()
             post.close()

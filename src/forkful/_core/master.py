@@ -90,7 +90,7 @@ class Master:
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
         self._polling = False  # some thread is in, or just before, poll()
         self._polled_until: int | None = None  # and leaves it then
-        self._gave_up = False  # the books were interrupted once
+        self.gave_up = False  # the books were interrupted, and nothing more will be done
         self.foreign = False  # this is a copy in a forked child, which owns none of it
         hold(self)
 
@@ -261,6 +261,8 @@ class Master:
 
     def _handle(self, events: list[Event]) -> None:
         """Digest *events* and whatever the inbox holds, execute, then deliver."""
+        if self.gave_up:
+            return
         deliveries: list[Deliver | Fail] = []
         try:
             with self._lock:
@@ -316,26 +318,24 @@ class Master:
     def _give_up(self, error: BaseException) -> None:
         """Ctrl-C, or exhausted memory, in the middle of the books: they can no longer be trusted.
 
-        Everything pending ends with an error, rather than that something is lost or repeated in silence.
+        Everything pending ends with an error, rather than that something is lost or repeated in silence; the workers
+        are ended without asking the books.
         """
-        self._closing = self._state.closed = True
-        with self._sources_lock:
-            self._sources.clear()
-        self._crew.kill_all()
+        self.gave_up = self._closing = self._state.closed = True
         reason = PoolTerminated(
-            f"the pool was interrupted in its bookkeeping ({error!r}) and gave up all work; open a new one"
+            f"the pool was interrupted in its bookkeeping ({error!r}) and gave up all work; make a new Pool"
         )
-        for pending in list(self.pending):
-            pending.abort(reason)
-        with self._lock:
+        for _ in range(3):  # whoever is pressing Ctrl-C may press it again
             try:
-                if self._gave_up:
-                    raise RuntimeError("again")
-                self._gave_up = True
-                self._digest([Terminate(reason)], [])
-            except Exception:  # the books are torn: what is left to do needs none
-                self._crew.abandon()
-                self._end()
+                self._sources.clear()
+                for pending in list(self.pending):
+                    pending.abort(reason)
+                with self._lock:
+                    self._crew.abandon()
+                    self._end()
+                break
+            except KeyboardInterrupt:
+                continue
 
     @staticmethod
     def _deliver(deliveries: list[Deliver | Fail]) -> None:

@@ -35,7 +35,7 @@ class Post:
         self.journal = Journal(memory)
         self.permits = Permits.create()
         lifeline, self._lifeline = os.pipe()
-        self._open = True
+        self.is_open = True
         self._theirs: list[Callable[[], None]] = [
             theirs.close,
             lambda: os.close(memory),
@@ -58,9 +58,9 @@ class Post:
 
     def disown(self) -> None:
         """Close the master's ends; all that is done in a forked child, which may be this very worker."""
-        if not self._open:
+        if not self.is_open:
             return
-        self._open = False
+        self.is_open = False
         self.channel.close()
         self.journal.close()
         if self.permits.worker_fd not in self._still_theirs():
@@ -85,6 +85,7 @@ class Supervisor:
         self.start_method = start_method
         self._initializer = initializer
         self._numbers = 0
+        self.newest: Post | None = None
         self._holds_mold = start_method == "forkserver"
         self._main = codec.main_reference()
         if self._holds_mold:
@@ -98,7 +99,7 @@ class Supervisor:
         """
         spawn.check_not_importing_main()
         self._numbers += 1
-        post = Post(self._numbers)
+        self.newest = post = Post(self._numbers)
         try:
             extra: list[int] = []
             initializer: Any = self._initializer
@@ -157,7 +158,7 @@ class Supervisor:
 
     def kill(self, post: Post, *, gently: bool) -> None:
         """Send the worker SIGTERM or SIGKILL."""
-        if post.child is not None:
+        if post.child is not None and post.is_open:
             post.child.kill(signal.SIGTERM if gently else signal.SIGKILL)
 
     def close(self) -> None:

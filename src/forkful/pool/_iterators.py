@@ -84,19 +84,23 @@ class Stream:
             raise PoolClosed(FOREIGN)
         deadline: float | None = None
         while True:
-            try:
-                item = self._items.popleft()
-            except IndexError:
-                if timeout is not None:
-                    deadline = time.monotonic() + timeout if deadline is None else deadline
-                    timeout = max(0.0, deadline - time.monotonic())
-                if not self._await_item(timeout):
-                    return None
-                continue  # another thread may have been quicker
-            feed = self._feed
-            if feed is not None and feed.fetched(1):
-                self._master.feed()
-            return item
+            item = self._pop()
+            if item is not None:
+                feed = self._feed
+                if feed is not None and feed.fetched(1):
+                    self._master.feed()
+                return item
+            if timeout is not None:
+                deadline = time.monotonic() + timeout if deadline is None else deadline
+                timeout = max(0.0, deadline - time.monotonic())
+            if not self._await_item(timeout):
+                return None
+
+    def _pop(self) -> Outcome | None:
+        try:
+            return self._items.popleft()
+        except IndexError:  # nothing there, or another thread was quicker
+            return None
 
     def _await_item(self, timeout: float | None) -> bool:
         """Wait for something to pass on; False at the end."""

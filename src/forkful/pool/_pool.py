@@ -470,8 +470,10 @@ class Pool:
         self._master.start_workers(self._options.processes)
 
     def _running(self) -> Pool:
-        if self._state != RUN or self._master.foreign:
+        if self._state != RUN or self._master.foreign or self._master.gave_up:
             where = FOREIGN if self._master.foreign else f"its state is {self._state}; make a new Pool"
+            if self._master.gave_up:
+                where = "it was interrupted in its bookkeeping and gave up; make a new Pool"
             raise PoolClosed(f"Pool not running: {where}")
         return self
 
