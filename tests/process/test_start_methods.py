@@ -193,8 +193,9 @@ def test_context_objects(start_method: str) -> None:
         assert pool.map(tasks.double, range(3)) == [0, 2, 4]
 
 
-def test_forkserver_is_the_default() -> None:
-    """Unless somebody has chosen."""
+def test_forkserver_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless somebody has chosen: any lock or queue of ``multiprocessing`` made before, in this process, is a choice."""
+    monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", None)  # type: ignore[attr-defined]  # no public way to take it back
     assert multiprocessing.get_start_method(allow_none=True) is None
     with forkful.Pool(1) as pool:
         assert " forkserver " in repr(pool)

@@ -16,7 +16,7 @@ LARGE = 256 * 1024
 
 Plain = tuple[int, int, bytes]
 
-FRAMES: list[Plain] = [(1, 0, b""), (2, 7, b"abc"), (3, 2**32 - 1, b""), (4, 1, bytes(range(256))), (255, 0, b"z")]
+FRAMES: list[Plain] = [(1, 0, b""), (2, 7, b"abc"), (3, 2**32 - 1, b""), (4, 1, bytes(range(256))), (5, 1, b"\0")]
 
 
 def stream(frames: list[Plain]) -> bytes:
@@ -56,12 +56,13 @@ def test_frame() -> None:
 
 def test_every_split_gives_the_same_frames() -> None:
     """Wherever a stream is cut in two."""
-    data = stream(FRAMES)
-    for cut in range(len(data) + 1):
-        collector = Collector()
-        collector.put(data[:cut])
-        collector.put(data[cut:])
-        assert collector.frames == FRAMES, cut
+    for frames in (FRAMES, *([single] for single in FRAMES)):
+        data = stream(frames)
+        for cut in range(len(data) + 1):
+            collector = Collector()
+            collector.put(data[:cut])
+            collector.put(data[cut:])
+            assert collector.frames == frames, cut
 
 
 def test_small_pieces_give_the_same_frames() -> None:
@@ -273,6 +274,7 @@ def test_end_of_the_master(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     master, worker = ends
     master.send(frame(4, 9))
     master.close()
+    assert master.ended
     assert plain(worker.receive()) == (4, 9, b"")
     assert worker.receive() is None
     assert worker.receive_nowait() is None

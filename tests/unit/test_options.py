@@ -57,6 +57,8 @@ def test_processors_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORKFUL_CPU_COUNT", "12")
     assert cpu_count() == 12
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    monkeypatch.setenv("FORKFUL_CPU_COUNT", "1")
+    assert cpu_count() == 1
     monkeypatch.setenv("FORKFUL_CPU_COUNT", "")
     assert cpu_count() == 2
 
@@ -129,6 +131,7 @@ def test_options_as_given() -> None:
     limits = CallLimits(1, 2)
     checked = check_options(2, print, iter("ab"), 7, "spawn", limits)
     assert checked == Options(2, print, ("a", "b"), 7, "spawn", limits)
+    assert options(processes=1, maxtasksperchild=1)[:4] == (1, None, (), 1)
 
 
 def test_as_many_processes_as_processors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,6 +266,7 @@ def test_death_of_an_idle_worker() -> None:
     assert bench.exit(0, started=1) == []
     assert bench.state.seats == {}
     assert bench.state.stats["workers died"] == 1
+    assert bench.state.stats["failed"] == 0
     assert bench.submit(call()) == [Start(1)]
 
 
@@ -287,6 +288,7 @@ def test_death_costs_the_running_task() -> None:
     assert all(task.state == QUEUED and task.seat is None for task in tasks[2:])
     assert sent(bench.man(1)) == {1: tasks[2:]}
     assert bench.state.stats["requeued"] == 4
+    assert bench.state.stats["failed"] == 1
 
 
 def test_death_between_two_tasks() -> None:
@@ -343,7 +345,7 @@ def test_death_at_the_last_element_of_a_map() -> None:
     bench.finish(0)
     assert bench.exit(0, started=2) == []
     assert results(task).errors() == {1: "WorkerDied"}
-    assert (task.state, len(bench.state.backlog)) == ("ended", 0)
+    assert (task.state, task.seat, len(bench.state.backlog)) == ("ended", None, 0)
 
 
 def test_death_inside_a_guarded_map_is_retried_in_front() -> None:
@@ -484,6 +486,15 @@ def test_look_between_two_elements() -> None:
     assert bench.seat().since is None
 
 
+def test_look_before_the_first_element() -> None:
+    """The clock of an element that has not begun starts anew."""
+    bench = Bench()
+    bench.run(call(timeout=SECOND))
+    assert bench(Tick(), after=SECOND) == [Look(0)]
+    assert bench(Seen(0, 0, 0)) == []
+    assert bench.state.due == 2 * SECOND
+
+
 def test_timeout_is_retried() -> None:
     """A task with retries that was killed for its time is the first to run again."""
     bench = Bench()
@@ -555,6 +566,19 @@ def test_results_behind_a_long_element_are_looked_for() -> None:
     assert bench(Tick(), after=STUCK_NS) == [Look(0)]
     bench.finish(0)
     assert bench(Seen(0, 2, 0)) == []
+    assert bench.state.due is None
+
+
+def test_looks_for_results_go_on_until_an_element_is_long() -> None:
+    """What a look finds just begun may be followed by others, whose results are kept back again."""
+    bench = Bench()
+    bench.learn(MS)
+    bench.run(call(), call())
+    assert bench(Tick(), after=STUCK_NS) == [Look(0)]
+    assert bench(Seen(0, 1, 2 * MS)) == []
+    assert bench.state.due == 2 * MS + STUCK_NS
+    assert bench(Tick(), after=2 * MS) == [Look(0)]
+    assert bench(Seen(0, 1, 2 * MS)) == []
     assert bench.state.due is None
 
 
@@ -911,9 +935,9 @@ def test_worker_retires_after_its_tasks() -> None:
     bench = Bench(1, 2)
     bench.learn(MS)
     tasks = [call() for _ in range(3)]
-    assert sent(bench.run(*tasks)) == {0: tasks[:2]}
-    bench.finish(0)
-    assert bench.seats("busy") == [0]
+    assert sent(bench.run(tasks[0])) == {0: tasks[:1]}
+    assert bench.finish(0) == []
+    assert sent(bench.submit(*tasks[1:])) == {0: tasks[1:2]}
     assert bench.finish(0) == [Stop(0), Start(1)]
     assert bench.seat(0).state == STOPPING
     assert sent(bench.man(1)) == {1: [tasks[2]]}
@@ -1006,6 +1030,15 @@ def test_starts_that_crash() -> None:
     assert bench.exit(2, 1) == []
 
 
+def test_one_probe_at_a_time_after_starts_that_crash() -> None:
+    """As after an initializer that raises."""
+    bench = Bench(3)
+    bench.submit(call())
+    bench.exit(0, 1)
+    bench.exit(1, 1)
+    assert bench.submit(call(), call()) == [Start(2)]
+
+
 def test_a_worker_that_comes_up_ends_the_counting() -> None:
     """Only failures in a row count."""
     bench = Bench()
@@ -1030,13 +1063,25 @@ def test_starts_that_are_killed_inside_the_initializer() -> None:
     assert isinstance(outcome(task), InitializerError)
 
 
-def test_starts_that_somebody_shoots() -> None:
-    """A signal from outside says nothing about the initializer: many are borne, but not for ever."""
+def test_starts_that_crash_or_are_killed() -> None:
+    """Leaving by itself weighs twice as much as being killed inside the initializer."""
     bench = Bench()
     task = call()
     bench.submit(task)
+    assert bench.exit(0, 1) == [Start(1)]
+    assert bench.exit(1, -9, started=IN_INITIALIZER) == [Start(2)]
+    assert bench.exit(2, -9, started=IN_INITIALIZER) == []
+    assert isinstance(outcome(task), InitializerError)
+
+
+def test_starts_that_somebody_shoots() -> None:
+    """A signal from outside says nothing about the initializer: many are borne, but not for ever."""
+    bench = Bench()
+    bench.now = 100 * SECOND
+    task = call()
+    bench.submit(task)
     for seat in range(1000):
-        assert bench.exit(seat, -9) == [Start(seat + 1)]
+        assert bench.exit(seat, (-9, -15, -1, -2, None)[seat % 5]) == [Start(seat + 1)]
     bench.now += 31 * SECOND
     assert bench.exit(1000, -9) == []
     assert "pid 2000) was killed by SIGKILL" in str(error_of(task))
@@ -1148,6 +1193,19 @@ def test_due_is_the_first_of_all() -> None:
     assert bench.state.due == 3 * SECOND
     bench.finish(0)
     assert bench.state.due is None
+
+
+def test_busy() -> None:
+    """Something will report: a worker on its way or at work, or something waits."""
+    bench = Bench()
+    bench(Resize(1))
+    assert bench.state.busy()
+    bench.man(0)
+    assert not bench.state.busy()
+    bench.submit(call())
+    assert bench.state.busy()
+    bench.submit(call())
+    assert bench.state.busy()
 
 
 def test_room() -> None:
@@ -1324,3 +1382,4 @@ def test_parts_keep_what_their_task_was_given() -> None:
     assert (part.guarded, part.timeout, part.retries, part.attempts) == (False, 5, 4, 1)
     assert (part.state, part.seat, part.done, part.cancelled) == (QUEUED, None, 0, 0)
     assert (part.units(), task.units()) == (1, 1)
+    assert task.part(0, 1).attempts == 0
