@@ -195,7 +195,9 @@ def test_context_objects(start_method: str) -> None:
 
 def test_forkserver_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless somebody has chosen: any lock or queue of ``multiprocessing`` made before, in this process, is a choice."""
-    monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", None)  # type: ignore[attr-defined]  # no public way to take it back
+    monkeypatch.setattr(
+        multiprocessing.context._default_context, "_actual_context", None
+    )  # there is no public way to take it back
     assert multiprocessing.get_start_method(allow_none=True) is None
     with forkful.Pool(1) as pool:
         assert " forkserver " in repr(pool)
