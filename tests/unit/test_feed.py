@@ -578,6 +578,19 @@ def test_chunks_of_a_slow_iterable() -> None:
     assert stream.ends == [(25, None)]
 
 
+def test_parts_of_chunks() -> None:
+    """A chunk that is whole may be taken in parts; those of the next one wait for the rest of it."""
+    reader = Unthreaded(itertools.count())
+    reader.allow(13)
+    reader.run()
+    assert reader.read(4, 10) == [0, 1, 2, 3]
+    assert reader.read(20, 10) == [4, 5, 6, 7, 8, 9]
+    assert reader.read(20, 10) == []
+    reader.allow(20)
+    reader.run()
+    assert reader.read(20, 10) == list(range(10, 20))
+
+
 def test_error_that_is_no_exception() -> None:
     """Whatever the iterable raises is carried to the reader."""
 

@@ -1212,7 +1212,9 @@ def test_room() -> None:
     """One for each worker that could be started, a window for each that runs, less what waits."""
     bench = Bench(3)
     assert bench.state.room(1) == 3
-    bench.run(call())
+    bench.submit(call())
+    assert bench.state.room(1) == 2
+    bench.man(0)
     assert bench.state.room(1) == 2
     bench.finish(0)
     assert bench.state.room(1) == 3
