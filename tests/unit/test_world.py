@@ -14,7 +14,7 @@ ACTIONS = (
 )  # fmt: skip  # the shares on one line
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**32),
     processes=st.integers(1, 3),

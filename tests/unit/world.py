@@ -170,7 +170,7 @@ class World:
         timeout = random.choice([None, 20 * MS]) if guarded else None
         retries = random.choice([0, 0, 2]) if guarded else 0
         count = random.randint(1, max(1, count))
-        hangs = timeout is not None and random.random() < 0.3
+        hangs = random.random() < 0.3
         base = len(self.elements)
         for _ in range(count):
             raises = guarded and random.random() < 0.2
@@ -185,12 +185,28 @@ class World:
     def cancel(self, *, kill: bool) -> None:
         """Give up on some of what has not ended, as ``Master.tasks_of`` finds it."""
         queues = [self.state.backlog, *(seat.sent for seat in self.state.seats.values())]
-        tasks = [task for queue in queues for task in queue if self.random.random() < 0.3]
+        self._cancel([task for queue in queues for task in queue if self.random.random() < 0.3], kill=kill)
+
+    def _cancel(self, tasks: list[Task], *, kill: bool) -> None:
         for task in tasks:
-            for index in range(task.index(), task.base + task.first + task.count):
+            for index in range(task.index(), _end_of(task)):
                 self.elements[index].cancelled = True
                 self.elements[index].killed |= kill
         self.digest([Cancel(tasks, kill)])
+
+    def cancel_what_hangs(self) -> None:
+        """What would never end, because it has no time-out, is cancelled before the world can come to rest."""
+        self.lively = False
+        self.digest([])  # whatever is in the inbox must be known, to be found
+        endless = [element for element in self.elements if element.hangs and element.timeout is None]
+        queues = [self.state.backlog, *(seat.sent for seat in self.state.seats.values())]
+        tasks = [
+            task
+            for queue in queues
+            for task in queue
+            if any(self.elements[index] in endless for index in range(task.index(), _end_of(task)))
+        ]
+        self._cancel(tasks, kill=True)
 
     def kill_some(self, exitcode: int | None = -9) -> None:
         """A worker dies, of itself or by somebody's hand."""
@@ -232,7 +248,7 @@ class World:
 
     def settle(self) -> None:
         """Let everything come to rest: workers work, time passes when nothing else does."""
-        self.lively = False
+        self.cancel_what_hangs()
         for _ in range(20_000):
             moved = sum(
                 self._step(worker) for worker in list(self.workers.values()) if worker.alive
@@ -522,10 +538,16 @@ class World:
         for key, seat in state.seats.items():
             worker = self.workers[key]
             assert seat.state == IDLE
+            assert not (seat.condemned or seat.recalling or seat.looking)
             assert (seat.load, worker.permits, worker.down) == (0, 0, deque())
             assert worker.started == seat.finished
 
 
+def _end_of(task: Task) -> int:
+    """The number after that of a task's last element."""
+    return task.base + task.first + task.count
+
+
 def _elements_of(task: Task) -> Iterator[int]:
     """The numbers of a task's elements, when it is sent."""
-    return iter(range(task.base + task.first, task.base + task.first + task.count))
+    return iter(range(task.base + task.first, _end_of(task)))

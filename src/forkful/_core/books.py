@@ -115,8 +115,8 @@ class Seat:
     """A worker in the state machine's books."""
 
     __slots__ = (
-        "assigned", "cause", "changed", "doom", "finished", "functions", "hides", "key", "load", "pid", "recalling",
-        "recalls", "sent", "since", "state",
+        "assigned", "changed", "condemned", "finished", "functions", "hides", "key", "load", "looking", "overdue", "pid",
+        "recalling", "recalls", "sent", "since", "state",
     )  # fmt: skip  # one line a letter would be fourteen lines of names
 
     def __init__(self, key: int) -> None:
@@ -133,13 +133,21 @@ class Seat:
         self.hides = False  # may have results that it has not sent, which a long element would keep from us
         self.recalls = False  # a recall was tried since its last batch
         self.recalling = False  # what was asked for is not known yet: until then it is sent nothing
-        self.doom: int | None = None  # the element it is to be killed for, once nothing else can start there
-        self.cause: tuple[int, bool] | None = None  # the element it was killed for, and whether for its timeout
+        self.looking = False  # a look was asked for, and what it saw is not known yet
+        self.condemned = False  # to be killed if the next look finds the same reason: until then it is sent nothing
+        self.overdue = False  # it was killed for the time-out of what it ran
 
     def waiting(self) -> bool:
         """Whether it holds elements that could not have started yet, and could be taken back."""
         head = self.sent[0]
         return len(self.sent) > 1 or (head.guarded and head.count - head.done > 1)
+
+    def is_secured(self) -> bool:
+        """Whether nothing can start there but what may have taken its permit already: at most one element or block.
+
+        So it is after a recall, until something is sent again.
+        """
+        return self.recalls and not self.recalling
 
     def forget_look(self, now: int) -> None:
         """What runs there has changed at *now*; what a look into the journal told is past."""

@@ -196,7 +196,7 @@ class State:
             task = sent[0]
             seat.finished += count
             seat.load -= count
-            if kind == ERROR and task.attempts < task.retries:
+            if kind == ERROR and task.attempts < task.retries and not task.cancelled:
                 self._retry_next(task)
                 if task.state == QUEUED:  # it was the only element and travels on as it is
                     sent.popleft()
@@ -211,8 +211,10 @@ class State:
         if task is not None:
             self.pace.learn(task.function, event.elements, event.ns)
             seat.hides = seat.load > 1
-        if not sent and seat.state == BUSY:
-            _move(seat, "finish last")
+        if not sent:
+            seat.condemned = False
+            if seat.state == BUSY:
+                _move(seat, "finish last")
         seat.forget_look(self._now)
 
     def _retry_next(self, task: Task) -> None:
@@ -283,7 +285,7 @@ class State:
         seat = self.seats[event.seat]
         if seat.state == RECALLED:
             _move(seat, "dropped")
-            seat.doom = None
+            seat.condemned = False
 
     def _on_exited(self, event: Exited) -> None:
         seat = self.seats.pop(event.seat)
@@ -305,7 +307,7 @@ class State:
         lost = event.started - seat.finished
         again: Task | None = None
         if lost > 0:
-            if lost > 1:
+            if lost > 1 and not head.cancelled:
                 again = head.part(head.first + head.done, lost - 1)
                 head.done += lost - 1
             error, final = explain_death(seat, head, event)
@@ -374,32 +376,43 @@ class State:
     # Looking, recalling, cancelling.
 
     def _on_seen(self, event: Seen) -> None:
+        """Kill what is to be killed, in two steps: secure the worker, then look again.
+
+        Only a look that followed the answer to a recall tells what a kill would hit: see `Seat.is_secured`.
+        """
         seat = self.seats[event.seat]
+        seat.looking = False
         if seat.state not in (BUSY, RECALLED) or not seat.sent:
+            seat.condemned = False  # what was to be killed has ended
             return
-        if event.started <= seat.finished:  # between two elements
-            seat.doom = None
+        head = seat.sent[0]
+        if event.started <= seat.finished:  # between two elements, or with a permit and about to start
+            seat.condemned = head.cancelled == KILL_IT
             seat.forget_look(self._now)
             return
         seat.since = event.since
         if self._now >= event.since + STUCK_NS:
             seat.hides = False  # the look has brought what there was, and nothing comes before this element ends
-        head = seat.sent[0]
         overdue = head.timeout is not None and self._now >= event.since + head.timeout
-        if not overdue and head.cancelled < KILL_IT:
-            seat.doom = None
+        seat.condemned = overdue or head.cancelled == KILL_IT
+        if not seat.condemned:
             if seat.waiting() and self._now >= event.since + STUCK_NS and self._free_hands():
                 self._recall(seat)
-        elif seat.state == RECALLED or seat.doom == event.started or (seat.doom is not None and not head.guarded):
-            seat.cause = event.started, overdue
+        elif seat.is_secured():
+            seat.overdue = overdue
             self._kill(seat, gently=False)
         else:
-            seat.doom = event.started  # first make sure that nothing else can start there, then look again
             self._recall(seat)
 
+    def _look(self, seat: Seat) -> None:
+        if not seat.looking:
+            seat.looking = True
+            self._out.append(Look(seat.key))
+
     def _recall(self, seat: Seat) -> None:
-        seat.recalls = seat.recalling = True
-        self._out.append(Recall(seat.key, sum(task.units() for task in seat.sent)))
+        if not seat.recalling:
+            seat.recalls = seat.recalling = True
+            self._out.append(Recall(seat.key, sum(task.units() for task in seat.sent)))
 
     def _on_taken(self, event: Taken) -> None:
         seat = self.seats[event.seat]
@@ -423,11 +436,9 @@ class State:
             self._requeue(task, "recall")
         if event.units:
             _move(seat, "recall")
-        for task in seat.sent:
-            if task.cancelled == LEAVE_IT:
-                task.cancelled = 0  # it has started, and goes on
-        if seat.doom is not None or any(task.cancelled for task in seat.sent):
-            self._out.append(Look(seat.key))
+        _spare_started(seat)
+        if seat.condemned or any(task.cancelled for task in seat.sent):
+            self._look(seat)
 
     def _on_cancel(self, event: Cancel) -> None:
         level = KILL_IT if event.kill else LEAVE_IT
@@ -444,10 +455,9 @@ class State:
             if seat.state == BUSY:
                 self._recall(seat)
             elif seat.state == RECALLED and event.kill:
-                self._out.append(Look(seat.key))
-            elif not event.kill:
-                for task in seat.sent:
-                    task.cancelled = 0
+                self._look(seat)
+            else:
+                _spare_started(seat)
 
     def _free_hands(self) -> bool:
         """Whether a worker is idle, or could be started, for work that waits elsewhere."""
@@ -469,7 +479,7 @@ class State:
             timeout = seat.sent[0].timeout
             if timeout is not None:
                 look_at = since + timeout
-            wanted = seat.hides
+            wanted = seat.hides or seat.condemned
             if not wanted and seat.state == BUSY and not seat.recalls and seat.waiting():
                 if free is None:
                     free = self._free_hands()
@@ -478,8 +488,10 @@ class State:
                 look_at = since + STUCK_NS
             if look_at is None:
                 continue
-            if look_at <= self._now and seat.doom is None:
-                self._out.append(Look(seat.key))
+            if seat.looking or seat.recalling:
+                continue  # what comes of that decides
+            if look_at <= self._now:
+                self._look(seat)
             if due is None or look_at < due:
                 due = look_at
         self.due = due
@@ -492,7 +504,7 @@ class State:
     def _is_open(self, seat: Seat) -> bool:
         """Whether *seat* may be sent tasks at all."""
         limit = self.limits.tasks_per_child
-        if (seat.state not in (IDLE, BUSY)) or seat.doom is not None or seat.recalling:
+        if (seat.state not in (IDLE, BUSY)) or seat.condemned or seat.recalling:
             return False
         return limit is None or seat.assigned < limit
 
@@ -601,6 +613,13 @@ class State:
 def _move(seat: Seat, what: str) -> None:
     """Change a worker's state as the table says; anything else is a bug here, and raises ``KeyError``."""
     seat.state = WORKER[seat.state, what]
+
+
+def _spare_started(seat: Seat) -> None:
+    """What a ``cancel()`` without *kill* found started goes on.  Called when all that had not was taken back."""
+    for task in seat.sent:
+        if task.cancelled == LEAVE_IT:
+            task.cancelled = 0
 
 
 def _load_of(seat: Seat) -> int:

@@ -9,11 +9,11 @@ from .steps import Exited
 
 def explain_death(seat: Seat, head: Task, event: Exited) -> tuple[BaseException, bool]:
     """The error of the element that ran when *seat*'s worker ended, *head*'s next; and whether it is beyond retrying."""
-    name = head.describe(head.index())
-    if seat.cause is None or seat.cause[0] != event.started:
-        return WorkerDied.during(name, event.pid, event.exitcode), False
-    if head.cancelled:
+    if head.cancelled:  # also when it ended by itself just before it was killed: nobody wants it to be tried again
         return explain_cancelling(head), True
+    name = head.describe(head.index())
+    if not seat.overdue:
+        return WorkerDied.during(name, event.pid, event.exitcode), False
     seconds = (head.timeout or 0) / 1e9
     message = (
         f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed; "
