@@ -150,7 +150,7 @@ class StreamFeed(Feed):
     """The items of any iterable, endless ones included, never more than a window ahead of the reader; for ``imap``.
 
     The window counts every item between the iterable and the reader: read ahead, at a worker, done but not fetched.
-    It starts at `WINDOW_FIRST` (or two chunks for each worker) and doubles while the reader waits for nothing but it,
+    A chunk is never larger than it.  It starts at `WINDOW_FIRST` (or two chunks for each worker) and doubles while the reader waits for nothing but it,
     up to `WINDOW_MOST` (or four chunks for each worker) unless *buffersize* fixes it.
 
     An iterable that may run user code or wait has a thread of its own, so that a slow one delays only itself.
@@ -167,8 +167,8 @@ class StreamFeed(Feed):
         on_end: Callable[[int, BaseException | None], None],
     ) -> None:
         super().__init__(call, sink, block)
-        self._chunk = chunk
         self._window, self._window_most = window
+        self._chunk = min(chunk, self._window)
         self._on_end = on_end
         self._fetched = 0
         self._ended = False
@@ -182,10 +182,10 @@ class StreamFeed(Feed):
         tasks: list[Task] = []
         while room > 0 and not self.exhausted():
             allowed = self._window - (self.position - self._fetched)
-            if allowed <= 0:
+            size = self._chunk if self._call.exact else min(self._size(), max(1, allowed))
+            if size > allowed:
                 self._limited = True
                 break
-            size = self._chunk if self._call.exact else min(self._size(), allowed)
             items = self._reader.read(size, self._chunk)
             if not items:
                 break
@@ -289,6 +289,7 @@ class ThreadReader(Reader):
         self._items: deque[Any] = deque()
         self._count = 0  # read, ever
         self._taken = 0
+        self._awaited = 1  # the item with which there is something to take again
         self._allowed = 0
         self._changed = threading.Condition()
         self._stopped = False
@@ -314,8 +315,8 @@ class ThreadReader(Reader):
                 self._items.append(item)
                 del item
                 self._count += 1
-                if len(self._items) == 1:
-                    self._nudge()  # what was empty is not: somebody may be waiting for that
+                if self._count == self._awaited:
+                    self._nudge()
         except BaseException as error:  # the iterable's own error, for whoever reads the results
             self.error = error
         finally:
@@ -332,18 +333,24 @@ class ThreadReader(Reader):
         return not self._stopped
 
     def read(self, most: int, chunk: int) -> list[Any]:
-        """Up to *most* items that are there now."""
-        done = self._done  # before counting: what is there then is all
-        ready = len(self._items)
-        if chunk > 1 and not done:
-            ready -= (self._taken + ready) % chunk  # wait for whole chunks: an error would drop the last one
-        elif chunk > 1 and self.error is not None:
-            ready -= (self._taken + ready) % chunk
-            if ready <= 0:
-                self._items.clear()
+        """Up to *most* items that are there now; after none, a nudge follows when there are."""
+        ready = self._whole(chunk)
+        if not ready:
+            self._awaited = self._taken + chunk - self._taken % chunk
+            ready = self._whole(chunk)  # once more: that item may have come before the thread could see that it is awaited
         items = [self._items.popleft() for _ in range(min(most, ready))]
         self._taken += len(items)
         return items
+
+    def _whole(self, chunk: int) -> int:
+        """How many items may be taken: those of whole chunks, because an error would drop the last one, or the rest."""
+        done = self._done  # before counting: what is there then is all
+        ready = len(self._items)
+        if not done or self.error is not None:
+            ready -= (self._taken + ready) % chunk
+        if done and ready <= 0:
+            self._items.clear()
+        return max(0, ready)
 
     def ended(self) -> bool:
         """Whether nothing will come any more."""

@@ -307,7 +307,7 @@ class Pool:
         doubles up to 2048 (or four chunks) only while the reader is faster than the workers and results are small.
 
         Args:
-            chunksize: elements read from the iterable together.
+            chunksize: elements read from the iterable together; at most *buffersize*.
         """
         return IMapIterator(self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=True))
 
