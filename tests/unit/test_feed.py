@@ -6,7 +6,7 @@ import itertools
 import pickle
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -631,7 +631,7 @@ def test_item_that_comes_while_the_feed_looks() -> None:
     """Found by the second look, since the thread had not seen that it was awaited."""
     reader = Unthreaded(itertools.count())
     look = reader._whole
-    looks = iter([reader.run, lambda: None])
+    looks: Iterator[Callable[[], None]] = iter([reader.run, lambda: None])
 
     def look_and_be_overtaken(chunk: int) -> int:
         ready = look(chunk)

@@ -538,7 +538,7 @@ class World:
         for key, seat in state.seats.items():
             worker = self.workers[key]
             assert seat.state == IDLE
-            assert not (seat.condemned or seat.recalling or seat.looking)
+            assert (seat.condemned, seat.recalling, seat.looking) == (False, False, False)
             assert (seat.load, worker.permits, worker.down) == (0, 0, deque())
             assert worker.started == seat.finished
 

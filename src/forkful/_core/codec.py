@@ -87,11 +87,16 @@ def encode_result(value: Any) -> bytes:
 
 
 def is_by_reference(function: Any) -> bool:
-    """Whether *function* is pickled as nothing but its name, so that its bytes may be kept for the next call."""
+    """Whether *function* is pickled as nothing but its name, so that its bytes may be kept for the next call.
+
+    At a prompt or in a notebook it is not: there it travels with the globals that it uses, which may have changed.
+    """
     kind = type(function)
     if kind is not types.FunctionType and kind is not types.BuiltinFunctionType and kind is not type:
         return False
     if "<" in getattr(function, "__qualname__", "<"):
+        return False
+    if getattr(function, "__module__", None) in {"__main__", "__mp_main__"} and not main_reference():
         return False
     return getattr(function, "__self__", None) is None or isinstance(function.__self__, types.ModuleType)
 
@@ -102,13 +107,30 @@ def describe(function: Any) -> str:
     return name if isinstance(name, str) else type(function).__qualname__
 
 
+# What may come out of a ``__repr__`` or ``__str__`` that is broken.  Not KeyboardInterrupt: that is the user's own.
+_BROKEN = (Exception, SystemExit, GeneratorExit)
+
+
 def short_repr(value: Any) -> str:
     """``repr`` that cannot fail and is never long."""
     try:
         text = repr(value)
-    except Exception as error:  # a broken __repr__ must not hide the error being reported
+    except _BROKEN as error:
         text = f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
     return text if len(text) <= _REPR_LIMIT else text[: _REPR_LIMIT - 1] + "…"
+
+
+def message_of(error: BaseException) -> str:
+    """``str`` of an exception of the user's, or its `short_repr` where that fails: it must not hide what is reported."""
+    try:
+        return str(error)
+    except _BROKEN:
+        return short_repr(error)
+
+
+def describe_error(error: BaseException) -> str:
+    """``Type: message`` of an exception of the user's; cannot fail."""
+    return f"{type(error).__name__}: {message_of(error)}"
 
 
 # Exceptions.
@@ -133,11 +155,7 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
     except BaseException:  # user code runs here (__reduce__, __init__); SystemExit included
         blob = None
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    try:
-        message = str(error)
-    except Exception:  # a broken __str__ must not hide the error being reported
-        message = short_repr(error)
-    return dumps((blob, name, message, text), PROTOCOL)
+    return dumps((blob, name, message_of(error), text), PROTOCOL)
 
 
 def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseException:
@@ -167,8 +185,8 @@ def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseEx
 def unpicklable_result(value: Any, error: BaseException) -> UnpicklableError:
     """The error of a task whose result cannot be pickled."""
     return UnpicklableError(
-        f"the result {short_repr(value)} cannot be pickled ({type(error).__name__}: {error}); return plain data instead",
-        exc=repr(error),
+        f"the result {short_repr(value)} cannot be pickled ({describe_error(error)}); return plain data instead",
+        exc=short_repr(error),
         value=short_repr(value),
     )
 
@@ -177,10 +195,10 @@ def unreadable_result(task: str, pid: int | None, error: BaseException) -> Unpic
     """The error of a task whose result was pickled there but cannot be rebuilt here."""
     return UnpicklableError(
         f"{task}: its result, from worker {pid}, cannot be rebuilt in this process "
-        f"({type(error).__name__}: {error}); check __reduce__ or __setstate__ of its class",
+        f"({describe_error(error)}); check __reduce__ or __setstate__ of its class",
         task=task,
         pid=pid,
-        exc=repr(error),
+        exc=short_repr(error),
         value="",
     )
 

@@ -263,8 +263,7 @@ class Crew:
         pid = post.child.pid if post.child is not None else None
         cause = codec.decode_error(body, "the initializer", pid)
         error = InitializerError(
-            f"the initializer failed in worker {pid}: {type(cause).__name__}: {cause}; "
-            f"no task can run until it succeeds",
+            f"the initializer failed in worker {pid}: {codec.describe_error(cause)}; no task can run until it succeeds",
             pid=pid,
         )
         error.__cause__ = cause

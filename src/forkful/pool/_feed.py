@@ -107,10 +107,10 @@ def explain_refusal(name: str, item: Any, error: Exception) -> Exception:
     if not isinstance(error, pickle.PicklingError | TypeError | AttributeError | RecursionError):
         return error  # raised by the user's own __reduce__: his error, as multiprocessing passes it on
     refusal = UnpicklableError(
-        f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({type(error).__name__}: {error}); "
+        f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({codec.describe_error(error)}); "
         f"pass plain data, or what is needed to make the object in the worker",
         task=name,
-        exc=repr(error),
+        exc=codec.short_repr(error),
         value=codec.short_repr(item),
     )
     refusal.__cause__ = error
@@ -337,7 +337,9 @@ class ThreadReader(Reader):
         ready = self._whole(chunk)
         if not ready:
             self._awaited = self._taken + chunk - self._taken % chunk
-            ready = self._whole(chunk)  # once more: that item may have come before the thread could see that it is awaited
+            ready = self._whole(
+                chunk
+            )  # once more: that item may have come before the thread could see that it is awaited
         items = [self._items.popleft() for _ in range(min(most, ready))]
         self._taken += len(items)
         return items
