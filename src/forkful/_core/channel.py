@@ -95,7 +95,10 @@ class FrameReader:
 
 def frame(kind: int, number: int = 0, *body: bytes | memoryview) -> list[bytes | memoryview]:
     """The buffers of one frame."""
-    return [HEADER.pack(kind, number, sum(map(len, body))), *body]
+    length = 0
+    for part in body:
+        length += len(part)
+    return [HEADER.pack(kind, number, length), *body]
 
 
 class MasterEnd:

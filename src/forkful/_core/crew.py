@@ -89,10 +89,10 @@ class Crew:
 
     def execute(self, order: Order, events: list[Event]) -> None:
         """Carry out one instruction; what comes of it is added to *events*."""
+        post = self.posts.get(order.seat)
         if isinstance(order, Start):
             self._start(order.seat, events)
             return
-        post = self.posts.get(order.seat)
         if post is None:
             return  # its end is among the events to come
         if isinstance(order, Send):

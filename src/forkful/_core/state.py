@@ -154,15 +154,21 @@ class State:
 
     def busy(self) -> bool:
         """Whether anything is under way that will report."""
-        return bool(self.backlog) or any(seat.state != IDLE for seat in list(self.seats.values()))
+        if self.backlog:
+            return True
+        for seat in list(self.seats.values()):  # noqa: SIM110  # a generator would cost more than the rest
+            if seat.state != IDLE:
+                return True
+        return False
 
     # The one entry.
 
     def handle(self, events: Iterable[Event], now: int) -> list[Instruction]:
         """Digest *events* in order and say what to do."""
         self._now = now
+        handlers = self._handlers
         for event in events:
-            self._handlers[type(event)](event)
+            handlers[type(event)](event)
         self._dispatch()
         self._look_ahead()
         out, self._out = self._out, []
@@ -177,7 +183,8 @@ class State:
     # Tasks.
 
     def _on_submitted(self, event: Submitted) -> None:
-        self.stats["tasks"] += sum([task.count for task in event.tasks])
+        for task in event.tasks:
+            self.stats["tasks"] += task.count
         if self._terminated is not None:
             for task in event.tasks:
                 self._fail_rest(task, "fail", self._terminated)
@@ -474,20 +481,18 @@ class State:
         for seat in self.seats.values():
             if not seat.sent or seat.state not in (BUSY, RECALLED):
                 continue
-            since = seat.since if seat.since is not None else seat.changed
-            look_at: int | None = None
             timeout = seat.sent[0].timeout
-            if timeout is not None:
-                look_at = since + timeout
             wanted = seat.hides or seat.condemned
-            if not wanted and seat.state == BUSY and not seat.recalls and seat.waiting():
+            if not wanted and seat.load > 1 and seat.state == BUSY and not seat.recalls and seat.waiting():
                 if free is None:
                     free = self._free_hands()
                 wanted = free
-            if wanted and (look_at is None or since + STUCK_NS < look_at):
-                look_at = since + STUCK_NS
-            if look_at is None:
+            if not wanted and timeout is None:
                 continue
+            since = seat.since if seat.since is not None else seat.changed
+            look_at = since + STUCK_NS
+            if timeout is not None and (not wanted or timeout < STUCK_NS):
+                look_at = since + timeout
             if seat.looking or seat.recalling:
                 continue  # what comes of that decides
             if look_at <= self._now:
@@ -515,13 +520,13 @@ class State:
             self._hand_out()
         if self.closed or self.limits.tasks_per_child is not None:
             self._retire()
-        if self.backlog or self._wanted or len(self.seats) < self.limits.processes:
+        if self.backlog or self._wanted or (len(self.seats) < self.limits.processes and self._overfull()):
             self._start_workers()
 
     def _hand_out(self) -> None:
-        """Send what is queued to workers that have room for it."""
+        """Send what is queued to workers that have room for it, the emptiest first."""
         backlog = self.backlog
-        batches: dict[int, tuple[Seat, list[Task]]] = {}
+        batches: dict[int, list[Task]] = {}
         while backlog:
             if backlog[0].state != QUEUED:
                 backlog.popleft()
@@ -536,10 +541,10 @@ class State:
             for seat in seats:
                 if not backlog:
                     break
-                batch = batches.setdefault(seat.key, (seat, []))[1]
-                self._fill(seat, batch, window, share)
-        for seat, tasks in batches.values():
-            self._send(seat, tasks)
+                self._fill(seat, batches.setdefault(seat.key, []), window, share)
+        for key, tasks in batches.items():
+            if tasks:
+                self._send(self.seats[key], tasks)
 
     def _fill(self, seat: Seat, batch: list[Task], window: int, share: int) -> None:
         """Move tasks from the backlog to *batch* until *seat* holds *window* elements, at most *share* tasks."""
@@ -562,18 +567,19 @@ class State:
         seat.load = load
 
     def _send(self, seat: Seat, tasks: list[Task]) -> None:
-        if not tasks:
-            return
         if seat.state == IDLE:
             seat.forget_look(self._now)
         _move(seat, "send")
         seat.recalls = False
         seat.hides = seat.load > 1
         seat.sent.extend(tasks)
-        new = {task.function for task in tasks} - seat.functions
-        if new:
-            seat.functions |= new
-        units = sum([task.count if task.guarded else 1 for task in tasks])
+        new: set[int] = set()
+        units = 0
+        for task in tasks:
+            units += task.count if task.guarded else 1
+            if task.function not in seat.functions:
+                new.add(task.function)
+        seat.functions |= new
         self._out.append(Send(seat.key, tasks, sorted(new), units))
 
     def _retire(self) -> None:
@@ -604,10 +610,10 @@ class State:
 
     def _overfull(self) -> bool:
         """Whether some worker holds more work than starting another one would take."""
-        return any(
-            seat.sent and seat.load > 1 and self.pace.cost(seat.sent[-1].function) * seat.load > STUCK_NS
-            for seat in self.seats.values()
-        )
+        for seat in self.seats.values():
+            if seat.load > 1 and self.pace.cost(seat.sent[-1].function) * seat.load > STUCK_NS:
+                return True
+        return False
 
 
 def _move(seat: Seat, what: str) -> None:

@@ -132,7 +132,9 @@ class Pool:
             BaseException: what the call raised.
             TaskError: see `forkful.errors`.
         """
-        limits = self._options.limits.override(timeout, retries)
+        limits = self._options.limits
+        if timeout is not None or retries is not None:
+            limits = limits.override(timeout, retries)
         result: AsyncResult[R] = AsyncResult(self._running())
         task = self._make_call(result, func, args, kwds, limits)
         if task is not None:
