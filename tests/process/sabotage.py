@@ -8,10 +8,8 @@ Only the first worker that comes to the point dies there: it leaves a file that 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -35,7 +33,7 @@ class Point(NamedTuple):
     """Where the worker dies."""
 
     kind: str  # the name of a message
-    when: str  # "before" it is read, once it is "read", "after" it was dealt with; "before", "during", "after" sending
+    when: str  # once it is "read", "after" it was dealt with; "before", "during", "after" sending
     nth: int = 1  # message of this kind in that worker
 
     def __str__(self) -> str:
@@ -45,7 +43,7 @@ class Point(NamedTuple):
 DOWN = [
     Point(kind, when)
     for kind in ("SETUP", "FUNCTION", "BATCH", "RECALL", "FORGET", "STOP")
-    for when in ("before", "read", "after")
+    for when in ("read", "after")
 ]
 UP = [
     Point(kind, when) for kind in ("READY", "REFUSED", "RESULTS", "DROPPED") for when in ("before", "during", "after")
@@ -86,7 +84,6 @@ class _Saboteur:
         self._marker = marker
         self._count = 0
         self._doomed = False  # it dies at the next look for a message
-        self._peeked = False
 
     def install(self) -> None:
         """Changes `WorkerEnd` in this process."""
@@ -94,12 +91,11 @@ class _Saboteur:
         originals: dict[str, Any] = {name: getattr(end, name) for name in ("receive", "receive_nowait", "send")}
 
         def receive(this: channel.WorkerEnd) -> channel.Frame | None:
-            self._expect(this, 0)
+            self._keep_word()
             return self._got(originals["receive"](this))
 
         def receive_nowait(this: channel.WorkerEnd) -> channel.Frame | None:
-            with contextlib.suppress(BlockingIOError):
-                self._expect(this, socket.MSG_DONTWAIT)
+            self._keep_word()
             return self._got(originals["receive_nowait"](this))
 
         def send(this: channel.WorkerEnd, buffers: list[bytes | memoryview]) -> None:
@@ -125,26 +121,18 @@ class _Saboteur:
         self._count += 1
         return self._count == self._nth
 
-    def _expect(self, end: channel.WorkerEnd, flags: int) -> None:
-        """Dies before the message is read, if it is the next one in the socket."""
+    def _keep_word(self) -> None:
+        """Dies, if that was to be when the message was dealt with: now the next one is looked for."""
         if self._doomed:
             self._die_first()
-        if self._when == "before" and not end._frames:
-            head = end._sock.recv(messages.HEADER.size, socket.MSG_PEEK | flags)
-            if len(head) == messages.HEADER.size and messages.HEADER.unpack(head)[0] == self._kind:
-                self._peeked = True
-                if self._matches(self._kind):
-                    self._die_first()
 
     def _got(self, received: channel.Frame | None) -> channel.Frame | None:
-        if received is not None:
-            peeked, self._peeked = self._peeked, False
-            if not peeked and self._matches(received[0]):
-                if self._when != "after":
-                    self._die_first()
-                self._doomed = True
-                if received[0] == messages.STOP:
-                    atexit.register(self._die_first)  # it looks for no further message
+        if received is not None and self._matches(received[0]):
+            if self._when != "after":
+                self._die_first()
+            self._doomed = True
+            if received[0] == messages.STOP:
+                atexit.register(self._die_first)  # it looks for no further message
         return received
 
     def _claim(self) -> bool:

@@ -23,7 +23,7 @@ from .support import WATCHDOG, assert_works, executions
 
 # What happens in any use of a pool, and what has to be brought about.
 PLAIN = [point for point in (*DOWN, *UP) if point.kind in {"SETUP", "READY", "FUNCTION", "BATCH", "RESULTS"}]
-LATER = [Point("BATCH", when, 2) for when in ("before", "after")] + [
+LATER = [Point("BATCH", when, 2) for when in ("read", "after")] + [
     Point("RESULTS", when, 2) for when in ("before", "during", "after")
 ]
 OF_RECALL = [point for point in (*DOWN, *UP) if point.kind in {"RECALL", "DROPPED"}]

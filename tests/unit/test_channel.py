@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import os
-import socket
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from forkful._core.channel import _READ_SIZE, FrameReader, MasterEnd, Permits, WorkerEnd, frame
+from forkful._core import channel
+from forkful._core.channel import _READ_SIZE, FrameReader, MasterEnd, Permits, WorkerEnd, frame, open_channel
 from forkful._core.messages import HEADER
 
 LARGE = 256 * 1024
@@ -128,24 +130,24 @@ def test_frames_are_not_overwritten() -> None:
     assert [bytes(body) for _, _, body in kept] == [b"first", b"second"]
 
 
-@contextlib.contextmanager
-def small_buffers() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A pair of sockets that take little at a time."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        yield ours, theirs
-
-
 @pytest.fixture
 def ends() -> Iterator[tuple[MasterEnd, WorkerEnd]]:
     """Both ends of a channel."""
-    with small_buffers() as (ours, theirs):
-        master, worker = MasterEnd(ours), WorkerEnd(theirs)
-        yield master, worker
-        master.close()
-        worker.close()
+    master, down, up = open_channel()
+    worker = WorkerEnd(down, up)
+    yield master, worker
+    master.close()
+    worker.close()
+
+
+@pytest.fixture
+def narrow_ends(ends: tuple[MasterEnd, WorkerEnd], monkeypatch: pytest.MonkeyPatch) -> tuple[MasterEnd, WorkerEnd]:
+    """A channel that takes little at a time, and stays so."""
+    monkeypatch.setattr(channel, "_SET_SIZE", None)
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        for fd in (ends[0].fileno(), ends[0].sending_fileno()):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)
+    return ends
 
 
 def plain(received: tuple[int, int, memoryview] | None) -> Plain | None:
@@ -172,22 +174,46 @@ def test_frames_up(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     assert not master.ended
 
 
-def test_large_frame_of_many_pieces_up() -> None:
+def test_large_frame_of_many_pieces_up(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """A worker sends buffers as they are, empty ones included, more of them than one call takes."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
-        master, worker = MasterEnd(ours), WorkerEnd(theirs)
-        pieces: list[bytes | memoryview] = [b"", *[b"0123456789" * 3] * 1300, b"", b"end"]
-        worker.send(frame(13, 1, *pieces))
-        (received,) = master.receive()
-        assert plain(received) == (13, 1, b"".join(pieces))
-
-
-def test_master_never_blocks(ends: tuple[MasterEnd, WorkerEnd]) -> None:
-    """What the kernel does not take waits, and goes on where it stopped; later frames wait behind it."""
     master, worker = ends
+    pieces: list[bytes | memoryview] = [b"", *[b"0123456789" * 3] * 1300, b"", b"end"]
+    worker.send(frame(13, 1, *pieces))
+    (received,) = master.receive()
+    assert plain(received) == (13, 1, b"".join(pieces))
+
+
+def test_large_frame_up(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """A worker waits while the master reads; what arrives is received in place."""
+    master, worker = narrow_ends
+    body = os.urandom(1000) * 300
+    sender = threading.Thread(target=worker.send, args=(frame(13, 1, body),))
+    sender.start()
+    frames = []
+    while not frames:
+        frames = master.receive()
+    sender.join()
+    assert [plain(received) for received in frames] == [(13, 1, body)]
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="this system's pipes have one size")
+def test_channel_widens_for_large_frames(ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """In the direction in which they go; small ones leave it as it is, so that a user's share lasts for many workers."""
+    master, worker = ends
+    worker.send(frame(13, 1, b"small"))
+    master.send(frame(4, 1, b"small"))
+    sizes = [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in (master.fileno(), master.sending_fileno())]
+    worker.send(frame(13, 1, bytes(100_000)))
+    wider = fcntl.fcntl(master.fileno(), fcntl.F_GETPIPE_SZ)
+    assert (wider > sizes[0], fcntl.fcntl(master.sending_fileno(), fcntl.F_GETPIPE_SZ)) == (True, sizes[1])
+    master.send(frame(4, 1, bytes(100_000)))
+    master.flush()
+    assert fcntl.fcntl(master.sending_fileno(), fcntl.F_GETPIPE_SZ) == wider
+
+
+def test_master_never_blocks(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """What the kernel does not take waits, and goes on where it stopped; later frames wait behind it."""
+    master, worker = narrow_ends
     frames = [(4, number, bytes([number]) * 9000) for number in range(30)]
     for kind, number, body in frames:
         master.send(frame(kind, number, body[:10], body[10:]))
@@ -202,9 +228,9 @@ def test_master_never_blocks(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     assert worker.receive_nowait() is None
 
 
-def test_large_frame_through_a_narrow_channel(ends: tuple[MasterEnd, WorkerEnd]) -> None:
-    """A body many times what a socket holds arrives whole."""
-    master, worker = ends
+def test_large_frame_through_a_narrow_channel(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """A body many times what a pipe holds arrives whole."""
+    master, worker = narrow_ends
     body = os.urandom(1000) * 600
     master.send(frame(4, 1, body))
     master.send(frame(4, 2))
@@ -220,7 +246,7 @@ def test_end_of_the_worker(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """What it had sent is received, and then that it has ended; a frame that was cut is dropped."""
     master, worker = ends
     worker.send(frame(13, 1, b"whole"))
-    worker._sock.sendall(HEADER.pack(13, 2, 100) + b"half")
+    os.write(worker._up, HEADER.pack(13, 2, 100) + b"half")
     worker.close()
     frames = master.receive(drain=True)
     assert [plain(received) for received in frames] == [(13, 1, b"whole")]
@@ -228,45 +254,44 @@ def test_end_of_the_worker(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     assert master.receive() == []
 
 
-def test_end_of_the_worker_inside_a_large_body() -> None:
+def test_end_of_the_worker_inside_a_large_body(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """Also where the body was being received in place."""
-    with small_buffers() as (ours, theirs):
-        master = MasterEnd(ours)
-        theirs.sendall(HEADER.pack(13, 2, 10 * LARGE) + b"x" * 100)
-        assert master.receive() == []
-        theirs.close()
-        assert master.receive(drain=True) == []
-        assert master.ended
-
-
-def test_sending_to_a_worker_that_is_gone(ends: tuple[MasterEnd, WorkerEnd]) -> None:
-    """It is no error of the master's: the exit status tells what happened."""
     master, worker = ends
-    while not master.unsent:
-        master.send(frame(4, 0, bytes(1000)))
+    os.write(worker._up, HEADER.pack(13, 2, 10 * LARGE) + b"x" * 100)
+    assert master.receive() == []
     worker.close()
-    master.flush()
-    assert not master.unsent
-    master.send(frame(4))
+    assert master.receive(drain=True) == []
+    assert master.ended
+
+
+def test_sending_to_a_worker_that_is_gone(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """It is no error of the master's, nor SIGPIPE where the program has not ignored that: the exit status tells."""
+    master, worker = narrow_ends
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        worker.close()
+        while not master.unsent:
+            master.send(frame(4, 0, bytes(1000)))
+        master.flush()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
     master.receive(drain=True)
     assert master.ended
+    kept = len(master.unsent)
     master.send(frame(4))
-    assert not master.unsent
+    assert len(master.unsent) == kept
 
 
-def test_master_receives_all_there_is() -> None:
+def test_master_receives_all_there_is(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """With *drain* up to the last byte, however many reads it takes."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
-        master, worker = MasterEnd(ours), WorkerEnd(theirs)
-        sent: list[Plain] = [(13, number, bytes(1000)) for number in range(100)]
-        for kind, number, body in sent:
-            worker.send(frame(kind, number, body))
-        worker.close()
-        assert [plain(received) for received in master.receive(drain=True)] == sent
-        assert master.ended
+    master, worker = ends
+    worker.send(frame(13, 0, bytes(_READ_SIZE + 1 - HEADER.size - 1000)))
+    sent: list[Plain] = [(13, number, bytes(10)) for number in range(30)]
+    for kind, number, body in sent:
+        worker.send(frame(kind, number, body))
+    worker.close()
+    assert [plain(received) for received in master.receive(drain=True)][1:] == sent
+    assert master.ended
 
 
 def test_end_of_the_master(ends: tuple[MasterEnd, WorkerEnd]) -> None:
@@ -284,10 +309,24 @@ def test_end_of_the_master(ends: tuple[MasterEnd, WorkerEnd]) -> None:
         worker.send(frame(13, 0, bytes(100_000)))
 
 
-def test_descriptor_of_a_channel() -> None:
-    """It is the socket's, to wait for."""
-    with small_buffers() as (ours, _):
-        assert MasterEnd(ours).fileno() == ours.fileno()
+def test_worker_is_interrupted_while_it_sends(
+    ends: tuple[MasterEnd, WorkerEnd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal can end a write before its time: the rest follows."""
+    master, worker = ends
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+        worker.send(frame(13, 1, b"abcdefgh"))
+    assert [plain(received) for received in master.receive()] == [(13, 1, b"abcdefgh")]
+
+
+def test_channel_is_closed_once(ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """A second time closes nothing, least of all what has the number now."""
+    for end in ends:
+        end.close()
+        end.close()
+    assert ends[0].fileno() == -1
 
 
 # Permits.

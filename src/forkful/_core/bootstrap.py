@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import socket
 import sys
 import types
 from collections.abc import Callable
@@ -30,10 +29,14 @@ inherited_initializer: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []  # 
 class Ends(NamedTuple):
     """A worker's side of everything it shares with the master: descriptors."""
 
-    channel: int
+    down: int  # the channel, to read from
+    up: int  # the channel, to write to
     journal: int
     permits: int
     lifeline: int
+
+
+ENDS = len(Ends._fields)
 
 
 class InheritedFd:
@@ -91,7 +94,7 @@ def forget_parent() -> None:
 
 
 def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
-    channel = WorkerEnd(socket.socket(fileno=ends.channel))
+    channel = WorkerEnd(ends.down, ends.up)
     received = channel.receive()
     if received is None:
         return
@@ -190,5 +193,5 @@ def main() -> None:
     for fd in numbers:
         os.set_inheritable(fd, False)
     if name == "worker":
-        sys.exit(run_child(Ends(*numbers[:4]), numbers[4:]))
+        sys.exit(run_child(Ends(*numbers[:ENDS]), numbers[ENDS:]))
     importlib.import_module(f".{name}", __package__).main(*numbers)

@@ -23,6 +23,8 @@ from .supervisor import Post, Supervisor
 
 _EXITS_KEPT = 256
 
+_UP, _DOWN, _LIFE = range(3)  # what a watched descriptor is: the channel to receive from or to send to, or the process
+
 Order = Start | Send | Look | Recall | Stop | Kill
 
 
@@ -35,8 +37,7 @@ class Crew:
         self.posts: dict[int, Post] = {}
         self._exitcodes: dict[int, int | None] = {}  # of the newest workers that have ended
         self._poll = select.poll()
-        self._watched: dict[int, tuple[int, bool]] = {}  # descriptor -> (seat, whether it is the channel)
-        self._writing: set[int] = set()  # channels with unsent bytes
+        self._watched: dict[int, tuple[int, int]] = {}  # descriptor -> (seat, what it is to that worker)
         self.unseen = False  # what is to be watched has changed since `wait` was entered
         self._wake_lock = threading.Lock()
         self._wake_r, self._wake_w = os.pipe()
@@ -145,10 +146,10 @@ class Crew:
             events.append(Exited(seat, None, 0, None))
             return
         self.posts[seat] = post
-        self._watch(post.channel.fileno(), seat, channel=True)
+        self._watch(post.channel.fileno(), seat, _UP)
         assert post.child is not None
         if post.child.fileno() >= 0:
-            self._watch(post.child.fileno(), seat, channel=False)
+            self._watch(post.child.fileno(), seat, _LIFE)
         self._watch_writing(seat, post)
 
     def _send(self, post: Post, send: Send) -> None:
@@ -186,32 +187,28 @@ class Crew:
             post.received += len(records)
             events.append(Finished(seat, records, elements, ns))
 
-    def _watch(self, fd: int, seat: int, *, channel: bool) -> None:
-        self._watched[fd] = (seat, channel)
-        self._poll.register(fd, select.POLLIN)
+    def _watch(self, fd: int, seat: int, what: int) -> None:
+        self._watched[fd] = (seat, what)
+        self._poll.register(fd, select.POLLOUT if what == _DOWN else select.POLLIN)
         self.unseen = True
 
     def _watch_writing(self, seat: int, post: Post) -> None:
-        fd = post.channel.fileno()
-        if post.channel.unsent:
-            if fd not in self._writing and fd in self._watched:
-                self._writing.add(fd)
-                self._poll.modify(fd, select.POLLIN | select.POLLOUT)
-                self.unseen = True
-        elif fd in self._writing:
-            self._writing.discard(fd)
-            self._poll.modify(fd, select.POLLIN)
+        """Watch the channel to send to as long as there is something unsent."""
+        fd = post.channel.sending_fileno()
+        if not post.channel.unsent:
+            self._unwatch(fd)
+        elif fd not in self._watched:
+            self._watch(fd, seat, _DOWN)
 
     def _unwatch(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
             self._poll.unregister(fd)
-            self._writing.discard(fd)
 
     def read(self, ready: list[tuple[int, int]]) -> list[Event]:
         """What the descriptors that are *ready* have to tell."""
         events: list[Event] = []
         ended: list[int] = []
-        for fd, flags in ready:
+        for fd, _ in ready:
             if fd == self._wake_r:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
@@ -219,26 +216,24 @@ class Crew:
             known = self._watched.get(fd)
             if known is None:
                 continue
-            seat, is_channel = known
+            seat, what = known
             post = self.posts[seat]
             assert post.child is not None
-            if not is_channel:
-                if post.child.collect():
-                    ended.append(seat)
-                elif post.child.fileno() != fd:  # the mold has died; its child is watched directly from now on
-                    self._unwatch(fd)
-                    self._watch(post.child.fileno(), seat, channel=False)
-                continue
-            if flags & select.POLLOUT:
+            if what == _DOWN:
                 post.channel.flush()
                 self._watch_writing(seat, post)
-            if flags & ~select.POLLOUT:
+            elif what == _UP:
                 self._read_frames(seat, post, events, drain=False)
                 if post.channel.ended:
                     self._unwatch(fd)
                     post.child.kill()  # it has closed its channel: it is leaving, or no worker any more
                     if post.child.fileno() < 0:
                         ended.append(seat)
+            elif post.child.collect():
+                ended.append(seat)
+            elif post.child.fileno() != fd:  # the mold has died; its child is watched directly from now on
+                self._unwatch(fd)
+                self._watch(post.child.fileno(), seat, _LIFE)
         for seat in ended:
             self._bury(seat, events)
         return events

@@ -105,7 +105,7 @@ class _Mold:
             sock.close()
         os.close(self._wake_r)
         os.close(self._wake_w)
-        return bootstrap.run_child(bootstrap.Ends(*fds[:4]), fds[4:])
+        return bootstrap.run_child(bootstrap.Ends(*fds[: bootstrap.ENDS]), fds[bootstrap.ENDS :])
 
     def _reap(self) -> None:
         while self._status:

@@ -359,8 +359,9 @@ class _MoldClient:
 
     def _request(self, fds: list[int]) -> None:
         assert self._control is not None
+        own = 1 + bootstrap.ENDS
         if len(fds) > mold.MAX_FDS:
-            raise ValueError(f"initargs hold {len(fds) - 5} descriptors; the most is {mold.MAX_FDS - 5}")
+            raise ValueError(f"initargs hold {len(fds) - own} descriptors; the most is {mold.MAX_FDS - own}")
         mold.send_fds(self._control, b"F", fds)
 
     def stop(self) -> None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable
 from multiprocessing import get_start_method, process, util
 from typing import Any
 
 from . import codec, spawn
 from .bootstrap import Ends
-from .channel import MasterEnd, Permits, frame
+from .channel import Permits, frame, open_channel
 from .journal import Journal, create_memory
 from .messages import SETUP, Setup
 
@@ -29,26 +27,21 @@ class Post:
     def __init__(self, number: int) -> None:
         self.number = number
         self.received = 0  # records taken over from it, through the channel or the journal
-        ours, theirs = socket.socketpair()
+        self.channel, down, up = open_channel()
         memory = create_memory()
-        self.channel = MasterEnd(ours)
         self.journal = Journal(memory)
         self.permits = Permits.create()
         lifeline, self._lifeline = os.pipe()
         self.is_open = True
-        self._theirs: list[Callable[[], None]] = [
-            theirs.close,
-            lambda: os.close(memory),
-            lambda: os.close(lifeline),
-        ]
-        self.ends = Ends(theirs.fileno(), memory, self.permits.worker_fd, lifeline)
+        self._theirs = [down, up, memory, lifeline]
+        self.ends = Ends(down, up, memory, self.permits.worker_fd, lifeline)
         self.child: spawn.Child | None = None
         spawn.hold(self)
 
     def close_theirs(self) -> None:
         """Close the worker's ends, once it has them."""
-        for close in self._theirs:
-            close()
+        for fd in self._theirs:
+            os.close(fd)
         self._theirs.clear()
 
     def close(self) -> None:
