@@ -189,7 +189,7 @@ def test_large_frame_up(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
     body = os.urandom(1000) * 300
     sender = threading.Thread(target=worker.send, args=(frame(13, 1, body),))
     sender.start()
-    frames = []
+    frames: list[tuple[int, int, memoryview]] = []
     while not frames:
         frames = master.receive()
     sender.join()

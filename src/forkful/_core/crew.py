@@ -153,11 +153,10 @@ class Crew:
         self._watch_writing(seat, post)
 
     def _send(self, post: Post, send: Send) -> None:
-        buffers: list[bytes | memoryview] = []
-        for key in send.functions:
-            buffers += frame(FUNCTION, key, self._functions.blob(key))
         entries = [(t.function, t.style, t.payload, t.first, t.count, t.guarded) for t in send.tasks]
-        buffers += frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL))
+        buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL))
+        for key in send.functions:
+            buffers = frame(FUNCTION, key, self._functions.blob(key)) + buffers
         post.permits.add(send.units)  # before the batch: a worker that has a task finds its permit
         post.channel.send(buffers)
 

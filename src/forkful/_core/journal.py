@@ -83,15 +83,15 @@ class Journal:
 
     def commit(self, count: int, kind: int, blob: bytes) -> bool:
         """Make a record durable; False when the page has no room for it (send what it holds, `reset`, try again)."""
-        length = len(blob)
-        used = self.used
-        if used + length > DATA or self.count == RECORDS:
+        at, used = self.count, self.used
+        end = used + len(blob)
+        if end > DATA or at == RECORDS:
             return False
-        self.data[used : used + length] = blob
-        self.index[self.count] = pack(count, kind, length)
-        self.used = used + length
-        self.count += 1
-        self.words[LEDGER] = (self.serial << _SERIAL_SHIFT) | self.count
+        self.data[used:end] = blob
+        self.index[at] = pack(count, kind, end - used)
+        self.used = end
+        self.count = at = at + 1
+        self.words[LEDGER] = (self.serial << _SERIAL_SHIFT) | at
         return True
 
     def reset(self, sent: int) -> None:

@@ -22,16 +22,20 @@ class Pace:
 
     def __init__(self) -> None:
         self._sums: dict[int, tuple[float, float]] = {}  # elements, nanoseconds
+        self._windows: dict[int, int] = {}
 
     def learn(self, function: int, elements: int, ns: int) -> None:
         """*elements* calls of *function* took *ns* together."""
         if elements > 0:
             count, total = self._sums.get(function, (0.0, 0.0))
-            self._sums[function] = count * _MEMORY + elements, total * _MEMORY + ns
+            count, total = count * _MEMORY + elements, total * _MEMORY + ns
+            self._sums[function] = count, total
+            self._windows[function] = _fit(WINDOW_NS, total / count, WINDOW_MOST)
 
     def forget(self, function: int) -> None:
         """*function* is not used any more."""
         self._sums.pop(function, None)
+        self._windows.pop(function, None)
 
     def cost(self, function: int) -> float:
         """Nanoseconds an element of *function* costs; 0 while nothing is known."""
@@ -40,16 +44,16 @@ class Pace:
 
     def window(self, function: int) -> int:
         """How many elements of *function* a worker may hold, the running one included; 1 while nothing is known."""
-        return self._fit(function, WINDOW_NS, WINDOW_MOST)
+        return self._windows.get(function, 1)
 
     def block(self, function: int, most: int) -> int:
         """How many elements of *function* to send as one task, at most *most*."""
-        return min(most, self._fit(function, BLOCK_NS, BLOCK_MOST))
+        return min(most, _fit(BLOCK_NS, self.cost(function), BLOCK_MOST)) if function in self._sums else 1
 
-    def _fit(self, function: int, span: int, most: int) -> int:
-        if function not in self._sums:
-            return 1
-        return max(1, min(most, int(span / max(self.cost(function), 1.0))))
+
+def _fit(span: int, cost: float, most: int) -> int:
+    """How many elements of *cost* fit into *span*; at least 1."""
+    return max(1, min(most, int(span / max(cost, 1.0))))
 
 
 def default_chunksize(length: int, processes: int) -> int:

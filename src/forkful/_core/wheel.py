@@ -126,8 +126,12 @@ class Wheel:
         try:
             with self._gate:
                 if slot.waiters is None:
-                    slot.waiters = []
-                slot.waiters.append(waiter)
+                    slot.waiters = [waiter]
+                else:
+                    slot.waiters.append(waiter)
+                if self._driver is None:  # the usual case, spared a second turn at the gate
+                    self._driver = waiter
+                    waiter.driving = True
             while not slot.settled:
                 left = None if deadline is None else deadline - _clock()
                 if left is not None and left <= 0:

@@ -313,14 +313,13 @@ class Worker:
             os._exit(0)
         now = _clock()
         self._work += now - begun
+        self._elements += count
         journal = self._journal
         if not journal.commit(count, kind, blob):
             self._flush()
             if not journal.commit(count, kind, blob):
-                self._elements += count
                 self._send_alone(count, kind, blob)
                 return
-        self._elements += count
         if now - self._flushed > _FLUSH_NS:
             self._flush()
 

@@ -139,6 +139,7 @@ class Pool:
         task = self._make_call(result, func, args, kwds, limits)
         if task is not None:
             self._master.submit_quietly(task)
+            self._master.wait(result)
         return result.get()
 
     def apply_async(
