@@ -963,7 +963,9 @@ if __name__ == "__main__":
     pending = pool.apply_async(tasks.nap, (0.3,))
     iterator = pool.imap(tasks.double, iter(range(50)))
     next(iterator)
-    pid = os.fork()
+    master = pool._master
+    with master._lock, master._feeding, master._sources_lock, master.wheel._gate:  # as another thread might just then
+        pid = os.fork()
     if pid == 0:
         {child}
         sys.exit(3)
@@ -995,6 +997,11 @@ IN_CHILD = {
     "with": """
         with forkful.Pool(2, context="fork") as another:
             assert another.map(tasks.double, range(3)) == [0, 2, 4]""",
+    "looks at it": """
+        assert "state=RUN" in repr(pool)
+        assert pool.stats()["tasks"] >= 4
+        assert all(member.pid for member in pool._pool)
+        assert not pending.cancel(kill=True)""",
     "waits": """
         for wait in (lambda: pending.get(), lambda: next(iterator)):
             try:
@@ -1031,3 +1038,31 @@ def test_result_keeps_no_argument(start_method: str) -> None:
         del argument
         gc.collect()
         assert reference() is None
+
+
+def raising() -> Iterator[int]:
+    """An iterator that fails half-way."""
+    yield 1
+    raise LookupError("no second")
+
+
+def test_arguments_that_are_none() -> None:
+    """What cannot be unpacked is the call's own error, which says how to write it; the pool goes on."""
+    with forkful.Pool(1) as pool:
+        with pytest.raises(TypeError, match=r"args of len must be a sequence of arguments, such as \(5,\), not 5"):
+            pool.apply(len, 5)  # type: ignore[arg-type]  # the mistake
+        with pytest.raises(TypeError, match=r"kwds of len must be a dict of keyword arguments, not 7"):
+            pool.apply_async(len, ((1, 2),), 7).get()  # type: ignore[arg-type]  # likewise
+        with pytest.raises(LookupError, match="no second"):
+            pool.apply(len, raising())
+        assert pool.apply(len, ((1, 2),)) == 2
+        assert not pool._master.pending
+
+
+def test_timeouts_of_years() -> None:
+    """Longer than the system can wait at once."""
+    with forkful.Pool(1, timeout=10**8) as pool:
+        assert pool.apply_async(tasks.double, (3,)).get(10**8) == 6
+        result = pool.apply_async(tasks.nap, (0.01,))
+        result.wait(10**8)
+        assert result.ready()

@@ -108,7 +108,8 @@ def test_workers_are_killed(method: str, call: Callable[[Any, int], Ends], retri
         assert sorted(number for number, _ in ends) == list(range(TASKS))
         failures = [end for _, end in ends if isinstance(end, errors.WorkerDied)]
         assert all(end == 2 * number for number, end in ends if not isinstance(end, errors.WorkerDied))
-        assert len(failures) <= (0 if retries else len(killed))
+        # What is retried runs first in the next worker, which may be the next victim: six times in a row is rare, not never.
+        assert len(failures) <= (TASKS // 1000 if retries else len(killed))
         assert {failure.pid for failure in failures} <= set(killed)
         assert all(failure.exitcode == -signal.SIGKILL for failure in failures)
         assert_works(pool)

@@ -65,12 +65,20 @@ class _WorkerProcess(process.BaseProcess):
 
 def run_child(ends: Ends, extra_fds: list[int]) -> int:
     """Be a worker until told to leave; returns the exit code.  Runs in the child, in its main thread."""
+    fill_standard_streams()
     signals.die_with(ends.lifeline)
     signals.settle_worker()
     empty_stdin()
     inherited_fds[:] = extra_fds
     code: int = _WorkerProcess(ends)._bootstrap(parent_sentinel=ends.lifeline)  # type: ignore[attr-defined]  # CPython's own entry for children, since 3.8
     return code
+
+
+def fill_standard_streams() -> None:
+    """Open those of descriptors 0 to 2 that are closed: else the next one of ours is where a task prints.  In the child."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def empty_stdin() -> None:

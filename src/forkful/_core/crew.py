@@ -18,10 +18,12 @@ from .channel import frame
 from .functions import Functions
 from .journal import Record, split
 from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
+from .spawn import above_standard_streams
 from .steps import Dropped, Event, Exited, Finished, Kill, Look, Ready, Recall, Refused, Seen, Send, Start, Stop, Taken
 from .supervisor import Post, Supervisor
 
 _EXITS_KEPT = 256
+_POLL_MOST_MS = 2**31 - 1  # 24 days: who waits longer waits again
 
 _UP, _DOWN, _LIFE = range(3)  # what a watched descriptor is: the channel to receive from or to send to, or the process
 
@@ -40,7 +42,8 @@ class Crew:
         self._watched: dict[int, tuple[int, int]] = {}  # descriptor -> (seat, what it is to that worker)
         self.unseen = False  # what is to be watched has changed since `wait` was entered
         self._wake_lock = threading.Lock()
-        self._wake_r, self._wake_w = os.pipe()
+        with above_standard_streams():
+            self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._poll.register(self._wake_r, select.POLLIN)
@@ -49,7 +52,7 @@ class Crew:
 
     def wait(self, left: int | None) -> list[tuple[int, int]]:
         """The descriptors that have something to tell, waiting at most *left* nanoseconds.  Without the lock."""
-        return self._poll.poll(None if left is None else -(-left // 1_000_000))
+        return self._poll.poll(None if left is None else min(-(-left // 1_000_000), _POLL_MOST_MS))
 
     def wake(self) -> None:
         """Bring the thread in `wait` out of it.  Without the lock."""
@@ -140,9 +143,7 @@ class Crew:
         try:
             post = self._supervisor.start()
         except Exception as error:  # no process to be had: the reason goes to whoever waits
-            failed = InitializerError(f"no worker could be started: {type(error).__name__}: {error}")
-            failed.__cause__ = error
-            events.append(Refused(seat, failed))
+            events.append(Refused(seat, _no_worker(error)))
             events.append(Exited(seat, None, 0, None))
             return
         self.posts[seat] = post
@@ -272,6 +273,8 @@ class Crew:
         serial, records = post.journal.read_records()
         self._report(seat, post, serial, records, 0, 0, events)
         started, _ = post.journal.read_progress()
+        if child.refusal is not None:
+            events.append(Refused(seat, _no_worker(child.refusal)))
         events.append(Exited(seat, child.exitcode, started, child.pid))
         # By seat and not by number: a child that has lost its mold has changed its descriptor.
         for fd in [fd for fd, (owner, _) in self._watched.items() if owner == seat]:
@@ -281,3 +284,9 @@ class Crew:
         if len(self._exitcodes) > _EXITS_KEPT:
             del self._exitcodes[next(iter(self._exitcodes))]
         post.close()
+
+
+def _no_worker(error: Exception) -> InitializerError:
+    failed = InitializerError(f"no worker could be started: {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed

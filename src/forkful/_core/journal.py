@@ -112,8 +112,8 @@ class Journal:
         serial, count = ledger >> _SERIAL_SHIFT, ledger & _COUNT_MASK
         index = self.index[:count].tolist()
         total = sum(entry & ((1 << _LENGTH_BITS) - 1) for entry in index)
-        data = bytes(self.data[:total]) if total <= DATA else b""
-        if self.words[LEDGER] >> _SERIAL_SHIFT != serial:
+        data = bytes(self.data[: min(total, DATA)])
+        if self.words[LEDGER] >> _SERIAL_SHIFT != serial or total > DATA:
             return serial, []
         return serial, split(index, memoryview(data))
 

@@ -90,15 +90,22 @@ class Master:
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
         self._polling = False  # some thread is in, or just before, poll()
         self._polled_until: int | None = None  # and leaves it then
-        self.gave_up = False  # the books were interrupted, and nothing more will be done
-        self.foreign = False  # this is a copy in a forked child, which owns none of it
+        self.gave_up = False  # nothing more will be done: the books were interrupted, or this is a copy in a forked child
+        self.foreign = False  # the latter
         hold(self)
 
     def disown(self) -> None:
-        """Called in a child that was forked by user code: the pool is the parent's."""
-        self.foreign = True
-        self._closing = True
-        self.gone.settled = True
+        """Called in a child that was forked by user code: the pool is the parent's.
+
+        A thread of the parent may have held any of the locks at the fork, and was not copied: they are made anew, and
+        nothing is done under them any more but to look.
+        """
+        self.foreign = self.gave_up = self._closing = self.gone.settled = True
+        self._lock = threading.Lock()
+        self._sources_lock = threading.Lock()
+        self._feeding = threading.Lock()
+        self._sources = []
+        self.wheel.disown()
         self._crew.disown()
 
     # Giving work.

@@ -7,13 +7,15 @@ Protocol, over a stream socket to the one parent process:
 
 - Each request is one byte carrying descriptors: a status socket, then a worker's `Ends`, then extra ones.
 - On the status socket the mold answers ``pid`` with the worker's pidfd (where the kernel has them), and, when the
-  worker has ended, its exit code.  Then it closes the socket; end-of-file without a code means that the mold died.
+  worker has ended, its exit code; or at once why there is no worker.  Then it closes the socket; end-of-file without
+  either means that the mold died.
 - When the parent's end is closed the mold kills what is left and goes.
 """
 
 from __future__ import annotations
 
 import array
+import fcntl
 import os
 import select
 import signal
@@ -24,7 +26,7 @@ from . import bootstrap
 from .signals import ignore
 
 STATUS = struct.Struct("=cq")  # kind, number
-BORN, DIED = b"P", b"X"
+BORN, DIED, UNBORN = b"P", b"X", b"E"  # number: pid, exit code, errno
 MAX_FDS = 250
 _FD_SIZE = array.array("i").itemsize
 
@@ -42,9 +44,17 @@ def receive_fds(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, 
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % _FD_SIZE])
-    for fd in fds:
+    received = [fd if fd > 2 else _move_up(fd) for fd in fds]
+    for fd in received:
         os.set_inheritable(fd, False)
-    return data, list(fds)
+    return data, received
+
+
+def _move_up(fd: int) -> int:
+    """The same under a number above 2: a program may have closed those, and open them again."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
 
 
 class _Mold:
@@ -82,11 +92,18 @@ class _Mold:
 
     def _fork(self, fds: list[int]) -> int | None:
         status = socket.socket(fileno=fds[0])
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no process to be had
+            status.send(STATUS.pack(UNBORN, error.errno or 0))
+            pid = -1
         if pid == 0:
             return self._become_worker(status, fds[1:])
         for fd in fds[1:]:
             os.close(fd)
+        if pid < 0:
+            status.close()
+            return None
         self._status[pid] = status
         pidfds = [os.pidfd_open(pid)] if hasattr(os, "pidfd_open") else []
         try:
@@ -122,6 +139,7 @@ class _Mold:
 
 def main(control_fd: int) -> None:
     """Run the mold on the socket *control_fd*.  Called in the process that is to be the mold."""
+    bootstrap.fill_standard_streams()
     bootstrap.empty_stdin()
     signal.signal(signal.SIGINT, ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -29,6 +29,19 @@ from .signals import hold_interrupts
 _PACKAGE = __package__
 _HAVE_PIDFD = hasattr(os, "pidfd_open")
 
+# What a new interpreter runs.  It takes the package from where this process has it, not from ``sys.path``: a file of the
+# user's that is called ``token.py`` must not stand for the standard library's while we are being imported.
+_PROGRAM = """\
+import sys
+if not sys.flags.safe_path: del sys.path[0]
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location({name!r}, {file!r})
+sys.modules[{name!r}] = module = module_from_spec(spec)
+spec.loader.exec_module(module)
+from {package}.bootstrap import main
+main()
+"""
+
 # What this process holds of its workers, so that a fork can close its copies: a copied lifeline would keep workers
 # alive after the parent's death, a copied channel would hide its end.
 _held: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -111,6 +124,20 @@ def check_not_importing_main() -> None:
 inherited_initializer = bootstrap.inherited_initializer
 
 
+@contextlib.contextmanager
+def above_standard_streams() -> Iterator[None]:
+    """What is opened inside gets descriptors above 2, also where the program has closed those: tasks print there."""
+    fillers: list[int] = []
+    try:
+        while (fd := os.open(os.devnull, os.O_RDONLY)) <= 2:
+            fillers.append(fd)
+        os.close(fd)
+        yield
+    finally:
+        for fd in fillers:
+            os.close(fd)
+
+
 # Children.
 
 
@@ -120,6 +147,7 @@ class Child:
     def __init__(self) -> None:
         self.exitcode: int | None = None
         self.ended = False
+        self.refusal: OSError | None = None  # why there has never been a process
         hold(self)
 
     @property
@@ -200,8 +228,9 @@ class DirectChild(Child):
 class MoldChild(Child):
     """A child of the mold, known through its status socket; through its pidfd, should the mold die before it."""
 
-    def __init__(self, status: socket.socket) -> None:
+    def __init__(self, status: socket.socket, mold_process: DirectChild) -> None:
         self._status = status
+        self._mold = mold_process
         self._pid: int | None = None
         self._pidfd = -1
         self._orphaned = False
@@ -226,11 +255,17 @@ class MoldChild(Child):
         if len(data) < mold.STATUS.size:  # the mold has died
             self._orphaned = self._pidfd >= 0
             self.ended = not self._orphaned  # one we cannot watch is given up; its lifeline ends it
+            if self._pid is None:
+                self._mold.await_end()
+                self.exitcode = self._mold.exitcode
             return
         kind, number = mold.STATUS.unpack(data)
         if kind == mold.BORN:
             self._pid = number
             self._pidfd = fds[0] if fds else -1
+        elif kind == mold.UNBORN:
+            self.refusal = OSError(number, os.strerror(number))
+            self.ended = True
         else:
             self.exitcode = number
             self.ended = True
@@ -285,11 +320,9 @@ def _interpreter_options() -> list[str]:
 def _exec_child(program: str, fds: list[int]) -> int:
     """Start ``python`` on ``bootstrap.main`` with *program* and *fds*, which it inherits; its pid."""
     executable = os.fsdecode(mp_spawn.get_executable())
-    path = os.pathsep.join(sys.path)
-    code = (
-        f"import sys; sys.path[:] = sys.argv.pop().split({os.pathsep!r}); from {_PACKAGE}.bootstrap import main; main()"
-    )
-    arguments = [executable, *_interpreter_options(), "-c", code, program, *map(str, fds), path]
+    name = _PACKAGE.partition(".")[0]
+    code = _PROGRAM.format(name=name, file=sys.modules[name].__file__, package=_PACKAGE)
+    arguments = [executable, *_interpreter_options(), "-c", code, program, *map(str, fds)]
     with hold_interrupts():
         return os.posix_spawn(
             executable,
@@ -333,7 +366,7 @@ class _MoldClient:
     def __init__(self) -> None:
         self.users = 0
         self._lock = threading.Lock()
-        self._pid = 0
+        self._process: DirectChild | None = None
         self._control: socket.socket | None = None
 
     def start(self, ends: Ends, extra: list[int]) -> Child:
@@ -349,12 +382,13 @@ class _MoldClient:
                     self.stop()
                     self._launch()
                     self._request([theirs.fileno(), *ends, *extra])
-        return MoldChild(ours)
+                assert self._process is not None
+                return MoldChild(ours, self._process)
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._pid = _exec_child("mold", [theirs.fileno()])
+            self._process = DirectChild(_exec_child("mold", [theirs.fileno()]))
         self._control = ours
 
     def _request(self, fds: list[int]) -> None:
@@ -366,11 +400,11 @@ class _MoldClient:
 
     def stop(self) -> None:
         """Close the control socket and wait for the mold, which leaves at once."""
-        if self._control is not None:
+        if self._control is not None and self._process is not None:
             self._control.close()
             self._control = None
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
+            self._process.await_end()
+            self._process.close()
 
     def disown(self) -> None:
         """In a forked child: this mold is the parent's."""

@@ -311,7 +311,7 @@ class State:
         Elements of an unguarded block that had run, but were not committed, are run again: see ``worker.py``.
         """
         head = seat.sent[0]
-        lost = event.started - seat.finished
+        lost = min(event.started - seat.finished, head.count - head.done)  # never more, whoever wrote to that memory
         again: Task | None = None
         if lost > 0:
             if lost > 1 and not head.cancelled:

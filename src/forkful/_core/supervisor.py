@@ -91,6 +91,10 @@ class Supervisor:
             OSError: the system gives no process, descriptor or memory.
         """
         spawn.check_not_importing_main()
+        with spawn.above_standard_streams():
+            return self._start()
+
+    def _start(self) -> Post:
         self._numbers += 1
         self.newest = post = Post(self._numbers)
         try:

@@ -30,6 +30,11 @@ def explain_cancelling(task: Task) -> TaskCancelled:
 
 def explain_failed_start(event: Exited) -> InitializerError:
     """The error of everybody when workers keep ending before they are ready."""
+    if event.pid is None:
+        return InitializerError(
+            f"no worker could be started: the process that forks them {describe_exit(event.exitcode)} before it could; "
+            f"what it wrote to standard error says why"
+        )
     return InitializerError(
         f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "
         f"it was ready; run the initializer and the imports of the task's module by hand to see why",

@@ -178,6 +178,12 @@ class Wheel:
                 if self._driver is None and self._needed():
                     self._set_watch()
 
+    def disown(self) -> None:
+        """In a forked child: nobody is at the wheel, and nobody will be."""
+        self._gate = threading.Lock()
+        self._driver = self._thread = self._background = None
+        self._sleepers.clear()
+
     def is_background(self) -> bool:
         """Whether the caller is the background thread."""
         return threading.current_thread() is self._thread

@@ -175,7 +175,12 @@ class Pool:
     ) -> Task | None:
         """The task of one call, or None when its arguments cannot be pickled: then *result* has the error."""
         try:
-            payload = codec.encode((tuple(args), dict(kwds) if kwds else {}))
+            call = tuple(args), dict(kwds) if kwds else {}
+        except Exception as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
+            result.abandon_with(_explain_arguments(func, args, kwds, error))
+            return None
+        try:
+            payload = codec.encode(call)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
             key, name = self._master.functions.register(func)
         except Exception as error:
@@ -473,12 +478,25 @@ class Pool:
         self._master.start_workers(self._options.processes)
 
     def _running(self) -> Pool:
-        if self._state != RUN or self._master.foreign or self._master.gave_up:
-            where = FOREIGN if self._master.foreign else f"its state is {self._state}; make a new Pool"
-            if self._master.gave_up:
-                where = "it was interrupted in its bookkeeping and gave up; make a new Pool"
-            raise PoolClosed(f"Pool not running: {where}")
+        if self._state != RUN or self._master.gave_up:
+            if self._master.foreign:
+                why = FOREIGN
+            elif self._master.gave_up:
+                why = "it was interrupted in its bookkeeping and gave up; make a new Pool"
+            else:
+                why = f"its state is {self._state}; make a new Pool"
+            raise PoolClosed(f"Pool not running: {why}")
         return self
+
+
+def _explain_arguments(func: Any, args: Any, kwds: Any, error: Exception) -> Exception:
+    name = codec.describe(func)
+    if not isinstance(args, Iterable):
+        one = codec.short_repr(args)
+        return TypeError(f"args of {name} must be a sequence of arguments, such as ({one},), not {one}")
+    if kwds and not isinstance(kwds, Mapping):
+        return TypeError(f"kwds of {name} must be a dict of keyword arguments, not {codec.short_repr(kwds)}")
+    return error
 
 
 def _choose_start_method(options: Options) -> tuple[str, tuple[Any, tuple[Any, ...]] | None]:

@@ -1,0 +1,137 @@
+"""What a program may find around it, or have done to itself, before it makes a pool."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+import forkful
+from forkful import errors
+
+from . import tasks
+from .support import Program, find_mold
+
+CLOSED = """
+import os, sys
+closed, method = [int(fd) for fd in {closed!r}], {method!r}
+report = os.dup(1)
+while report <= 2:
+    report = os.dup(1)
+for fd in closed:
+    os.close(fd)
+
+import forkful
+from forkful import errors
+
+def scribble(number):
+    if number == 20:
+        for fd in closed:
+            try:
+                os.write(fd, bytes([255]) * 4096)
+            except OSError:
+                pass
+        os._exit(1)
+    return number
+
+if __name__ == "__main__":
+    with forkful.Pool(2, context=method) as pool:
+        outcomes = list(pool.outcomes(scribble, range(60), timeout=20))
+        ok = [outcome.value for outcome in outcomes if outcome.ok]
+        failed = [(outcome.index, type(outcome.error).__name__) for outcome in outcomes if not outcome.ok]
+        os.write(report, f"{{len(ok)}} {{failed}}\\n".encode())
+"""
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "12", "012"])
+def test_closed_standard_streams(closed: str, start_method: str, tmp_path: Path) -> None:
+    """No descriptor of ours takes the number of one that the program has closed: a task may write to it."""
+    with Program(cwd=tmp_path, code=CLOSED.format(closed=closed, method=start_method)) as program:
+        assert program.line() == "59 [(20, 'WorkerDied')]"
+        assert program.finish()[0] == 0
+
+
+SHADOWS = """
+import os, sys
+import forkful
+from pathlib import Path
+
+shadows = Path("shadows")
+shadows.mkdir()
+for name in {names!r}:
+    (shadows / (name + ".py")).write_text("raise ImportError('not the module you look for')")
+sys.path.insert(0, str(shadows.resolve()))
+os.chdir(shadows)
+with forkful.Pool(2, context={method!r}) as pool:
+    print(pool.map(abs, range(-3, 0)), flush=True)
+    try:
+        pool.apply(int, ("x",))
+    except ValueError as error:
+        print(error)
+"""
+
+STANDARD = [
+    "array", "contextlib", "copy", "dis", "enum", "functools", "hashlib", "importlib", "inspect", "logging", "pickle", "queue",
+    "random", "select", "selectors", "signal", "socket", "struct", "subprocess", "tempfile", "threading", "token", "tokenize",
+    "traceback", "types", "weakref",
+]  # fmt: skip  # names by the line
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_modules_named_like_those_of_the_standard_library(method: str, tmp_path: Path) -> None:
+    """A user's token.py is his own: workers find ours and Python's where they are."""
+    with Program(cwd=tmp_path, code=SHADOWS.format(names=STANDARD, method=method)) as program:
+        assert program.line() == "[3, 2, 1]"
+        returncode, out = program.finish()
+        assert (returncode, out, program.stderr()) == (0, "invalid literal for int() with base 10: 'x'\n", "")
+
+
+BROKEN_MOLD = """
+import os, sys
+if "mold" in sys.argv or any("bootstrap" in word for word in sys.orig_argv):
+    {how}
+"""
+
+
+def break_mold(how: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every interpreter that we start runs *how* first."""
+    (folder / "sitecustomize.py").write_text(BROKEN_MOLD.format(how=how), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+def test_mold_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error comes at once, names its exit code, and few processes were started."""
+    log = tmp_path / "log"
+    break_mold(
+        f"os.write(os.open({str(log)!r}, os.O_APPEND | os.O_CREAT | os.O_WRONLY), b'x'); os._exit(7)",
+        tmp_path,
+        monkeypatch,
+    )
+    with forkful.Pool(2) as pool:
+        with pytest.raises(errors.InitializerError, match="the process that forks them left with exit code 7"):
+            pool.apply(abs, (-1,))
+    assert len(log.read_bytes()) <= 6
+
+
+def test_mold_that_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process to be had is an error of the system's, and the mold works on for the time when there is."""
+    gate = tmp_path / "closed"
+    gate.touch()
+    how = f"""fork = os.fork
+    def refuse():
+        if os.path.exists({str(gate)!r}):
+            raise BlockingIOError({errno.EAGAIN}, "none")
+        return fork()
+    os.fork = refuse"""
+    break_mold(how, tmp_path, monkeypatch)
+    with forkful.Pool(1) as pool:
+        with pytest.raises(errors.InitializerError, match="no worker could be started: BlockingIOError"):
+            pool.apply(tasks.double, (1,))
+        mold = find_mold()
+        os.unlink(gate)
+        assert pool.apply(tasks.double, (1,)) == 2
+        assert find_mold() == mold
