@@ -29,7 +29,7 @@ if __name__ == "__main__":
         if pid == 0:
             os.close(1)
             time.sleep(3600)
-        os.write(1, f"child {pid}\n".encode())  # in one piece: the workers write there too
+        os.write(1, f"child {pid}\\n".encode())  # in one piece: the workers write there too
     results[0].get()
 """
 
