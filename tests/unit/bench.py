@@ -24,10 +24,18 @@ class Results:
         self.counted: Counter[str] = Counter()
         self.aborted: BaseException | None = None
 
-    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
+    def record(self, index: int, count: int, kind: int, blob: Any) -> None:
         """Keep a record, whole, for each of its elements."""
         for position in range(index, index + count):
             self._put(position, (count, kind, blob))
+
+    def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
+        """Values are not rebuilt here: see `record`."""
+        raise NotImplementedError
+
+    def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
+        """Nor are errors."""
+        raise NotImplementedError
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Keep the error of each element."""
@@ -102,8 +110,8 @@ class Bench:
         orders: list[Instruction] = []
         for order in self.state.handle(events, self.now):
             if isinstance(order, Deliver):
-                for task, index, count, kind, blob, pid in order.items:
-                    task.sink.deliver(task, index, count, kind, blob, pid)
+                for task, index, count, kind, blob, _ in order.items:
+                    results(task).record(index, count, kind, blob)
             elif isinstance(order, Fail):
                 for task, index, count, error in order.items:
                     task.sink.fail(task, index, count, error)

@@ -122,7 +122,15 @@ class World:
 
     # The sink: every element ends once, and as it may.
 
-    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
+    def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
+        """Values are not rebuilt here: see `record`."""
+        raise NotImplementedError
+
+    def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
+        """Nor are errors."""
+        raise NotImplementedError
+
+    def record(self, index: int, count: int, kind: int, blob: Any) -> None:
         """A record has arrived: it is of the elements it is said to be of."""
         if kind == GROUP:
             assert len(blob) == count
@@ -282,8 +290,8 @@ class World:
             events = []
             for instruction in instructions:
                 if isinstance(instruction, Deliver):
-                    for task, index, count, kind, blob, pid in instruction.items:
-                        self.deliver(task, index, count, kind, blob, pid)
+                    for _, index, count, kind, blob, _ in instruction.items:
+                        self.record(index, count, kind, blob)
                 elif isinstance(instruction, Fail):
                     for task, index, count, error in instruction.items:
                         self.fail(task, index, count, error)

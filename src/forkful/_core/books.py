@@ -35,11 +35,14 @@ LEAVE_IT, KILL_IT = 1, 2
 class Sink(Protocol):
     """Where the results of tasks go; called by whichever thread runs a turn, never under the master's lock."""
 
-    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
-        """Elements *index* … *index + count - 1* have this record (`messages.VALUE` …)."""
+    def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
+        """Elements from *index* on have returned these *values*, *size* bytes of pickle, in worker *pid*."""
+
+    def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
+        """Element *index* has raised *error*, in worker *pid*."""
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
-        """Elements *index* … *index + count - 1* end with *error*."""
+        """Elements *index* … *index + count - 1* end with *error*, which none of them has raised."""
 
     def abort(self, error: BaseException) -> None:
         """Everything that has not ended ends with *error*."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import sys
+import threading
 import traceback
 import types
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed has forgotten it
@@ -107,6 +108,15 @@ def describe(function: Any) -> str:
     return name if isinstance(name, str) else type(function).__qualname__
 
 
+_set_cause = BaseException.__dict__["__cause__"].__set__
+
+
+def raise_if_interrupted(error: BaseException) -> None:
+    """Raise *error* again if it is Ctrl-C, which only the main thread gets; else it comes from code of the user's."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+
+
 # What may come out of a ``__repr__`` or ``__str__`` that is broken.  Not KeyboardInterrupt: that is the user's own.
 _BROKEN = (Exception, SystemExit, GeneratorExit)
 
@@ -166,9 +176,10 @@ def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseEx
         if packed is None:
             raise pickle.UnpicklingError
         error = loads(packed)
-        if not isinstance(error, BaseException):
-            raise pickle.UnpicklingError
-    except BaseException:  # user code runs here; its failure is reported as RemoteError
+        # Not by assignment: a frozen dataclass refuses that, and a property of the user's could do anything.
+        _set_cause(error, RemoteTraceback(f'\n"""\n{text}"""'))
+    except BaseException as failure:  # user code runs here; its failure is reported as RemoteError
+        raise_if_interrupted(failure)
         error = RemoteError(
             f"{task}: {name}: {message} (raised in worker {pid}; this exception cannot be rebuilt from its pickle, "
             f"give it a __reduce__ or an __init__ that takes its args)",
@@ -178,7 +189,7 @@ def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseEx
             message=message,
             traceback=text,
         )
-    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
     return error
 
 

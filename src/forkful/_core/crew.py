@@ -41,7 +41,7 @@ class Crew:
         self._poll = select.poll()
         self._watched: dict[int, tuple[int, int]] = {}  # descriptor -> (seat, what it is to that worker)
         self.unseen = False  # what is to be watched has changed since `wait` was entered
-        self._wake_lock = threading.Lock()
+        self._wake_lock = threading.RLock()  # re-entrant, as all locks that a signal handler may find its own thread in
         with above_standard_streams():
             self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)

@@ -16,6 +16,10 @@ result slots              written once by the thread that delivers, read by whoe
 
 A turn: wait; under ``_lock`` read channels, let the state decide, execute; then, without ``_lock``, feed maps and
 deliver results (pickling and unpickling are user code).
+
+User code can also come in between, in the same thread: a signal handler at any call, a finalizer at any allocation.  Where
+it finds the thread inside the books, what it asks for is noted and done by whoever is there; it cannot wait there
+(`Master.wait` raises), but it can end the pool (`Master.await_end`).
 """
 
 from __future__ import annotations
@@ -24,12 +28,13 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
 from .books import Limits, Task
 from .crew import Crew
 from .functions import Functions
+from .records import rebuild
 from .schedule import GATHER_NS
 from .spawn import hold
 from .state import State
@@ -38,6 +43,8 @@ from .supervisor import Supervisor
 from .wheel import Slot, Wheel
 
 _clock = time.monotonic_ns
+
+_Delivery = tuple[Task, int, int, int, Any, int | None] | tuple[Task, int, int, BaseException]
 
 
 FOREIGN = "this pool belongs to the process that made it, and this is a fork of that; make a Pool of your own here"
@@ -76,12 +83,15 @@ class Master:
         self._supervisor = supervisor
         self.functions = Functions()
         self._crew = Crew(supervisor, self.functions)
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()
         self._inbox: deque[Task] = deque()
+        self._later: deque[Event] = deque()  # what a signal handler asked for while its own thread was in the books
+        self._undelivered: deque[_Delivery] = deque()
+        self._delivering: list[int] = []  # the threads that take from there, and are not done
         self._gathering = False  # somebody at the wheel knows that the inbox is to be looked at soon
         self._flushed_at = 0
         self._sources: list[Source] = []
-        self._sources_lock = threading.Lock()
+        self._sources_lock = threading.RLock()
         self._feeding = threading.Lock()
         self._closing = False
         self._dropped: PoolTerminated | None = None  # nobody holds the pool any more
@@ -90,7 +100,9 @@ class Master:
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
         self._polling = False  # some thread is in, or just before, poll()
         self._polled_until: int | None = None  # and leaves it then
-        self.gave_up = False  # nothing more will be done: the books were interrupted, or this is a copy in a forked child
+        self.gave_up = (
+            False  # nothing more will be done: the books were interrupted, or this is a copy in a forked child
+        )
         self.foreign = False  # the latter
         hold(self)
 
@@ -101,8 +113,8 @@ class Master:
         nothing is done under them any more but to look.
         """
         self.foreign = self.gave_up = self._closing = self.gone.settled = True
-        self._lock = threading.Lock()
-        self._sources_lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._sources_lock = threading.RLock()
         self._feeding = threading.Lock()
         self._sources = []
         self.wheel.disown()
@@ -114,7 +126,7 @@ class Master:
         """Run *task*; in a burst, tasks are sent together, `schedule.GATHER_NS` apart."""
         self._inbox.append(task)
         if _clock() - self._flushed_at >= GATHER_NS:
-            if not self.wheel.turn_once():
+            if self._is_inside() or not self.wheel.turn_once():
                 self._handle([])
                 self.wheel.ensure()
         elif not self._gathering:
@@ -215,20 +227,36 @@ class Master:
         self.nudge()
 
     def drop(self, error: PoolTerminated) -> None:
-        """Nobody holds the pool any more.  The garbage collector may call this at any point of the own thread."""
-        if self.wheel.is_background():
-            self._dropped = error  # it may hold the lock right now; it looks at this in its next turn
+        """Nobody holds the pool any more.  The garbage collector may call this at any point of any thread."""
+        if self._is_inside() or self.wheel.is_background():
+            self._dropped = error  # looked at by the next turn
             self.wheel.on_exit = self.dispose
-            self._wake()
+            self.nudge()
         else:
             self.terminate(error)
-            self.wheel.wait(self.gone)
+            self.await_end()
             self.dispose()
+
+    def await_end(self) -> None:
+        """After `close` or `terminate`: wait until every worker has ended."""
+        if self._is_inside():
+            self._give_up(PoolTerminated("the pool was ended by a signal handler, in the middle of its bookkeeping"))
+        else:
+            self.wheel.wait(self.gone)
 
     def dispose(self) -> None:
         """Close what is left, once `gone` is settled and no thread will come."""
-        self.wheel.join()
-        self._crew.close()
+        if not self._is_inside():
+            self.wheel.join()
+            self._crew.close()
+
+    def _is_inside(self) -> bool:
+        """Whether the caller has interrupted its own thread in the books or at the wheel's gate: it must not wait.
+
+        A signal handler can, and what the garbage collector calls.
+        """
+        inside: bool = self._lock._is_owned() or self.wheel.is_inside()
+        return inside
 
     # Asking.
 
@@ -237,9 +265,15 @@ class Master:
 
         Raises:
             PoolClosed: in a forked child, where it never would be.
+            RuntimeError: in a signal handler that has interrupted the pool's bookkeeping, which cannot go on meanwhile.
         """
         if self.foreign and not slot.settled:
             raise PoolClosed(FOREIGN)
+        if self._is_inside() and not slot.settled:
+            raise RuntimeError(
+                "a signal handler has interrupted the pool in its bookkeeping and cannot wait for a result; "
+                "have it set a flag, raise an exception, or call terminate()"
+            )
         return self.wheel.wait(slot, timeout)
 
     def members(self) -> list[tuple[int, int | None]]:
@@ -270,20 +304,34 @@ class Master:
         """Digest *events* and whatever the inbox holds, execute, then deliver."""
         if self.gave_up:
             return
-        deliveries: list[Deliver | Fail] = []
+        if self._is_inside():
+            self._later.extend(events or [Tick()])
+            return
         try:
             with self._lock:
-                self._digest(events, deliveries)
+                self._digest(events)
             if self._crew.unseen or self._state.due != self._polled_until:
                 self._wake()
-            self._deliver(deliveries)
         except BaseException as error:
-            self._give_up(error)
+            if self._has_given_up(error):
+                return
             raise
+        self._deliver()
+        if self._later:  # noted as the books were being closed
+            self._handle([])
 
-    def _digest(self, events: list[Event], deliveries: list[Deliver | Fail]) -> None:
+    def _has_given_up(self, error: BaseException) -> bool:
+        """The books were interrupted by *error*: give up, unless a signal handler did that meanwhile, which explains it."""
+        if self.gave_up and isinstance(error, Exception):
+            return True
+        self._give_up(error)
+        return False
+
+    def _digest(self, events: list[Event]) -> None:
         """Under ``_lock``: decide and execute until nothing more comes of it."""
         while True:
+            while self._later:
+                events.append(self._later.popleft())
             inbox = self._inbox
             if inbox:
                 events.append(Submitted([inbox.popleft() for _ in range(len(inbox))]))
@@ -293,10 +341,10 @@ class Master:
             events = []
             for instruction in instructions:
                 if isinstance(instruction, Deliver) or isinstance(instruction, Fail):  # noqa: SIM101  # twice as fast as a union
-                    deliveries.append(instruction)
+                    self._undelivered.extend(instruction.items)
                 else:
                     self._crew.execute(instruction, events)
-            if not events:
+            if not events and not self._later:
                 break
         for key in self.functions.evict(self._functions_in_use) if self.functions.many() else ():
             self._state.pace.forget(key)
@@ -304,11 +352,19 @@ class Master:
                 if key in seat.functions and number in self._crew.posts:
                     seat.functions.discard(key)
                     self._crew.forget(number, key)
-        if self._closing and not self._crew.posts and self._state.closed and not self._state.busy():
-            self._end()
+
+    def _end_if_over(self) -> None:
+        """Settle `gone` once the last worker of a closed pool has ended, and everybody has what he waited for."""
+        us = threading.get_ident()
+        others = any(thread != us for thread in self._delivering)
+        if self._undelivered or others or self.gone.settled or self._is_inside():
+            return
+        with self._lock:
+            if not self._crew.posts and self._state.closed and not self._state.busy():
+                self._end()
 
     def _end(self) -> None:
-        """Under ``_lock``: that was the last worker of a closed pool."""
+        """Under ``_lock``: no worker is left."""
         if not self.gone.settled:
             self._supervisor.close()
             self.wheel.settle(self.gone)
@@ -344,29 +400,70 @@ class Master:
             except KeyboardInterrupt:
                 continue
 
-    @staticmethod
-    def _deliver(deliveries: list[Deliver | Fail]) -> None:
-        for batch in deliveries:
-            if isinstance(batch, Deliver):
-                for task, index, count, kind, blob, pid in batch.items:
-                    task.sink.deliver(task, index, count, kind, blob, pid)
+    def _deliver(self) -> None:
+        """Hand over what has ended.  Without the lock: rebuilding results is user code, which may call the pool.
+
+        What user code raises is the element's error.  Only Ctrl-C, in the main thread, is the user's: then the element
+        is put back for whoever waits next, and the pool goes on.
+        """
+        if self._undelivered:
+            self._delivering.append(threading.get_ident())
+            try:
+                while self._undelivered:
+                    self._deliver_next()
+            finally:
+                self._delivering.pop()
+        if self._closing:
+            self._end_if_over()
+
+    def _deliver_next(self) -> None:
+        delivery: _Delivery | None = None
+        try:
+            try:
+                delivery = self._undelivered.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            if len(delivery) == 4:
+                task, index, count, error = delivery
+                delivery = None
+                task.sink.fail(task, index, count, error)
+                return
+            task, index, count, kind, blob, pid = delivery
+            parts = rebuild(task, index, count, kind, blob, pid)
+            delivery = None  # from here on it is done, and must not be done again
+            sink = task.sink
+            for at, ok, what in parts:
+                if ok:
+                    sink.accept(task, at, what, pid, len(blob))
+                else:
+                    sink.refuse(task, at, what, pid)
+        except BaseException as interruption:
+            if delivery is None or not isinstance(interruption, KeyboardInterrupt):
+                self._give_up(interruption)
             else:
-                for task, index, count, error in batch.items:
-                    task.sink.fail(task, index, count, error)
+                self._undelivered.appendleft(delivery)
+            raise
 
     # The loop.
 
     def _needs_driver(self) -> bool:
-        return bool(self._inbox or self._sources or self._state.busy() or (self._closing and not self.gone.settled))
+        if self.gone.settled:
+            return False
+        pending = self._inbox or self._later or self._sources or self._undelivered or self._dropped or self._closing
+        return bool(pending) or self._state.busy()
 
     def _turn(self, left: int | None, slot: Slot) -> None:
         """One turn of the loop, at most *left* nanoseconds of waiting.  Only the thread that has the wheel."""
         if self._dropped is not None and not self._closing:
             self.terminate(self._dropped)
-        if self._inbox:
+        if self._inbox or self._later:
             self._handle([])
         if self._sources:
             self.feed()
+        if self._undelivered:  # by a thread that was interrupted, or that waits here inside one of its deliveries
+            self._deliver()
+        if self._closing:
+            self._end_if_over()
         if slot.settled:
             return
         due = self._state.due
@@ -374,20 +471,20 @@ class Master:
             until = max(0, due - _clock())
             left = until if left is None else min(left, until)
         ready = self._wait_for_descriptors(left, due, slot)
-        deliveries: list[Deliver | Fail] = []
         try:
             with self._lock:
                 events = self._crew.read(ready)
                 if due is not None and _clock() >= due:
                     events.append(Tick())
-                if events or self._inbox:
-                    self._digest(events, deliveries)
-            if self._sources:
-                self.feed()
-            self._deliver(deliveries)
+                if events or self._inbox or self._later:
+                    self._digest(events)
         except BaseException as error:
-            self._give_up(error)
+            if self._has_given_up(error):
+                return
             raise
+        if self._sources:
+            self.feed()
+        self._deliver()
 
     def _wait_for_descriptors(self, left: int | None, due: int | None, slot: Slot) -> list[tuple[int, int]]:
         self._crew.unseen = False

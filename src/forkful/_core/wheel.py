@@ -9,21 +9,28 @@ runs the loop in its own thread, with no thread switch between a result and its 
 Rules, all under ``_gate`` unless said otherwise:
 
 - ``_driver`` is the waiter that has the wheel; exactly that one has ``driving`` set.
+- A thread has one `Waiter`, however deep it waits: user code may run inside a turn (a signal handler, a class that
+  calls the pool while it is unpickled) and wait in its turn.  The inner wait drives if the outer did; the wheel is
+  given up by the outermost only.
 - A waiter asks for the wheel before each sleep.  If it is not free the waiter is among ``_sleepers`` first, so that
   whoever gives the wheel up finds it.
 - A slot's waiters are registered before it is looked at, and it is settled before they are looked at (the latter
   without the gate): one of the two sees the other, so nobody sleeps on a settled slot.
 - Whoever has the wheel looks at what could end its wait *after* announcing that it is about to wait; see
   ``Master._wait_for_descriptors``.
+- Once ``over`` is settled nobody drives any more: what is still waited for (a callback that runs) is settled without.
+- Ctrl-C may raise at any call.  `_leave` and `_pass_on` can be interrupted anywhere and called again, and are.
+
+``_gate`` is re-entrant for the sake of signal handlers and of the garbage collector; it is never held in a sleep.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 _clock = time.monotonic_ns
 _WATCH_NS = 2_000_000
@@ -55,17 +62,18 @@ class Slot:
 
 
 class Waiter:
-    """One thread waiting: asleep on ``lock``, or at the wheel."""
+    """One thread that waits: asleep on ``lock``, or at the wheel."""
 
-    __slots__ = ("driving", "lock")
+    __slots__ = ("driving", "lock", "waiting")
 
     def __init__(self) -> None:
         self.driving = False
+        self.waiting = False  # a wait of this thread is under way: any other one is inside it
         self.lock = threading.Lock()
         self.lock.acquire()
 
     def await_release(self, left: int | None) -> None:
-        """Until `release`, at most *left* nanoseconds."""
+        """Until `release`, at most *left* nanoseconds; or at once, if it was released since the last time."""
         if left is None:
             self.lock.acquire()
         else:
@@ -73,11 +81,14 @@ class Waiter:
 
     def release(self) -> None:
         """Wake it, now or when it next sleeps."""
-        with contextlib.suppress(RuntimeError):  # it was released already
+        try:
             self.lock.release()
+        except RuntimeError:  # it was released already
+            pass
 
 
 _NEVER = Slot()
+_NOBODY = Waiter()  # has the wheel of a pool that has ended
 
 
 class Wheel:
@@ -101,7 +112,8 @@ class Wheel:
         self._needed = needed
         self._wake = wake
         self._over = over
-        self._gate = threading.Lock()
+        self._gate: Any = threading.RLock()
+        self._own = threading.local()  # .waiter
         self._driver: Waiter | None = None
         self._sleepers: deque[Waiter] = deque()
         self._thread: threading.Thread | None = None  # the background thread, started when first needed
@@ -122,26 +134,32 @@ class Wheel:
         if slot.settled:
             return True
         deadline = None if timeout is None else _clock() + max(0, int(timeout * 1e9))
-        waiter = Waiter()
+        waiter = self._waiter()
+        inner = waiter.waiting
+        waiter.waiting = True  # nothing can raise between these two lines and the next
         try:
             with self._gate:
                 if slot.waiters is None:
                     slot.waiters = [waiter]
                 else:
                     slot.waiters.append(waiter)
-                if self._driver is None:  # the usual case, spared a second turn at the gate
+                if self._driver is None and not self._over.settled:  # the usual case, spared a second turn at the gate
                     self._driver = waiter
                     waiter.driving = True
             while not slot.settled:
                 left = None if deadline is None else deadline - _clock()
                 if left is not None and left <= 0:
                     break
-                if waiter.driving or self._take(waiter):
+                if self._take(waiter):
                     self._turn(left, slot)
-                else:
+                elif not slot.settled:  # looked at again: whoever settles it may have seen this thread still driving
                     waiter.await_release(left)
         finally:
-            self._leave(waiter, slot)
+            try:
+                self._leave(waiter, slot, inner=inner)
+            except BaseException:  # Ctrl-C at this very moment; the wheel must be given up all the same
+                self._leave(waiter, slot, inner=inner)
+                raise
         return slot.settled
 
     def settle(self, slot: Slot) -> None:
@@ -159,16 +177,25 @@ class Wheel:
 
     def turn_once(self) -> bool:
         """Run one turn without waiting, if the wheel is free; whether it was."""
-        waiter = Waiter()
-        with self._gate:
-            if self._driver is not None:
-                return False
-            self._driver = waiter
-            waiter.driving = True
+        if self._driver is not None or self._over.settled:
+            return False
+        waiter = self._waiter()
+        if waiter.waiting:
+            return False
+        waiter.waiting = True
         try:
+            with self._gate:
+                if self._driver is not None:
+                    return False
+                self._driver = waiter
+                waiter.driving = True
             self._turn(0, _NEVER)
         finally:
-            self._leave(waiter, _NEVER)
+            try:
+                self._leave(waiter, _NEVER, inner=False)
+            except BaseException:  # Ctrl-C at this very moment; the wheel must be given up all the same
+                self._leave(waiter, _NEVER, inner=False)
+                raise
         return True
 
     def ensure(self) -> None:
@@ -178,25 +205,48 @@ class Wheel:
                 if self._driver is None and self._needed():
                     self._set_watch()
 
-    def disown(self) -> None:
-        """In a forked child: nobody is at the wheel, and nobody will be."""
-        self._gate = threading.Lock()
-        self._driver = self._thread = self._background = None
-        self._sleepers.clear()
-
     def is_background(self) -> bool:
         """Whether the caller is the background thread."""
         return threading.current_thread() is self._thread
 
+    def is_inside(self) -> bool:
+        """Whether the caller has interrupted its own thread at the gate, and so must not sleep."""
+        inside: bool = self._gate._is_owned()
+        return inside
+
     def join(self) -> None:
-        """Wait for the background thread, after ``over`` is settled; not from that thread itself."""
+        """After ``over`` is settled: take the wheel for good, and wait for the background thread, unless that is us."""
+        waiter = self._waiter()
+        while not self._retire(waiter):
+            waiter.await_release(None)
         if self._thread is not None and not self.is_background():
             if self._background is not None:
                 self._background.release()
             self._thread.join()
 
+    def disown(self) -> None:
+        """In a forked child: nobody is at the wheel, and nobody will be."""
+        self._gate = threading.RLock()
+        self._own = threading.local()
+        self._driver = self._thread = self._background = None
+        self._sleepers.clear()
+
+    def _waiter(self) -> Waiter:
+        try:
+            waiter: Waiter = self._own.waiter
+        except AttributeError:
+            waiter = self._own.waiter = Waiter()
+        return waiter
+
     def _take(self, waiter: Waiter) -> bool:
+        """Whether *waiter* has the wheel, which it gets if it can be had; else it may sleep."""
+        if waiter.driving and not self._over.settled:
+            return True
         with self._gate:
+            if self._over.settled:
+                if waiter.driving:
+                    self._pass_on(waiter)
+                return False
             if waiter.driving:
                 return True
             driver = self._driver
@@ -214,26 +264,48 @@ class Wheel:
             self._wake()
         return False
 
-    def _leave(self, waiter: Waiter, slot: Slot) -> None:
+    def _retire(self, waiter: Waiter) -> bool:
+        """Keep the wheel for ever, once it is free; whether it was."""
+        with self._gate:
+            if self._driver in {None, waiter, _NOBODY}:
+                self._driver = _NOBODY
+                waiter.driving = False
+                return True
+            if waiter not in self._sleepers:
+                self._sleepers.append(waiter)
+        self._wake()
+        return False
+
+    def _leave(self, waiter: Waiter, slot: Slot, *, inner: bool) -> None:
+        """The end of a wait.  May be interrupted and called again."""
         with self._gate:
             if slot.waiters is not None and waiter in slot.waiters:
                 slot.waiters.remove(waiter)
+            if inner:
+                waiter.release()  # it may have slept through what woke the outer one
+                return
             if waiter in self._sleepers:
                 self._sleepers.remove(waiter)
             if waiter.driving:
                 self._pass_on(waiter)
+            waiter.waiting = False
 
     def _pass_on(self, waiter: Waiter) -> None:
-        """The thread of *waiter* gives up the wheel.  Under ``_gate``."""
+        """The thread of *waiter* gives up the wheel.  Under ``_gate``; may be interrupted and called again."""
+        if self._driver is waiter:
+            if self._sleepers:
+                heir = self._sleepers[0]
+                heir.driving = True
+                self._driver = heir
+            else:
+                self._driver = None
+                if self._needed():
+                    self._set_watch()
+        if self._driver is not None:
+            self._driver.release()
+            if self._driver in self._sleepers:
+                self._sleepers.remove(self._driver)
         waiter.driving = False
-        self._driver = None
-        if self._sleepers:
-            heir = self._sleepers.popleft()
-            self._driver = heir
-            heir.driving = True
-            heir.release()
-        elif self._needed():
-            self._set_watch()
 
     # The background thread.
 
@@ -243,16 +315,20 @@ class Wheel:
         if self._watching:
             return
         self._watching = True
-        if self._background is None:
-            self._background = Waiter()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._background,), name="forkful-pool", daemon=True
-            )
-            self._thread.start()
-        else:
+        if self._background is not None:
             self._background.release()
+            return
+        waiter = Waiter()
+        thread = threading.Thread(target=self._run, args=(waiter,), name="forkful-pool", daemon=True)
+        self._background, self._thread = waiter, thread
+        try:
+            thread.start()
+        except RuntimeError:  # no thread to be had: the loop runs whenever somebody waits, and this is tried again
+            self._background = self._thread = None
+            self._watching = False
 
     def _run(self, waiter: Waiter) -> None:
+        self._own.waiter = waiter
         while not self._over.settled:
             if waiter.driving:
                 self._drive(waiter)
@@ -268,6 +344,9 @@ class Wheel:
                         waiter.driving = True
             else:
                 waiter.await_release(None)
+        with self._gate:
+            if waiter.driving:
+                self._pass_on(waiter)
         if self.on_exit is not None:
             self.on_exit()
 
@@ -276,12 +355,12 @@ class Wheel:
         with self._gate:
             if not waiter.driving:  # a caller took the wheel before this turn began
                 return
-            self._background_busy = True
+            self._background_busy = waiter.waiting = True
         try:
             self._turn(None, self._over)
-        except Exception:
+        except BaseException:  # a finalizer of the user's may raise anything: others count on this thread
             log_exception("an error in the background thread; the pool has given up its work")
         with self._gate:
-            self._background_busy = False
+            self._background_busy = waiter.waiting = False
             if self._sleepers or not self._needed():
                 self._pass_on(waiter)

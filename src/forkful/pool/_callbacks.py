@@ -15,7 +15,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[Callback, AsyncResult[Any]] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -41,12 +41,15 @@ class Callbacks:
             result.run_callback(callback)
             del callback, result  # the thread keeps nothing alive while it waits
 
-    def close(self) -> None:
-        """Run what is queued, then end the thread; waits for it, unless it is the caller."""
+    def close(self, patience: float | None = None) -> None:
+        """Run what is queued, then end the thread; wait for that at most *patience* seconds, unless we are in it.
+
+        A callback that takes longer goes on by itself; it cannot keep the program from ending.
+        """
         with self._lock:
             self._closed = True
             thread = self._thread
         if thread is not None:
             self._queue.put(None)
             if not self.is_current():
-                thread.join()
+                thread.join(patience)

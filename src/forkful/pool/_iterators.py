@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from .._core.master import FOREIGN
 from .._core.wheel import Slot
 from ..errors import InitializerError, PoolClosed, ResultTimeout
-from ._results import read_record
 
 if TYPE_CHECKING:
     from .._core.books import Task
@@ -52,7 +51,7 @@ class Stream:
         self._master = master
         self._ordered = ordered
         self._feed: StreamFeed | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._items: deque[Outcome] = deque()
         self._early: dict[int, Outcome] = {}  # arrived before their turn
         self._next = 0  # index of the next to pass on, when ordered
@@ -71,8 +70,9 @@ class Stream:
         """Nobody will read the rest: read no further input.  What is at the workers ends unheard."""
         if self._master.foreign:
             return  # a thread of the parent may have held the feed's lock at the fork
-        if self._feed is not None:
-            self._feed.stop()
+        feed = self._feed
+        if feed is not None:
+            feed.stop()
         self._dropped = True
         self._release()
 
@@ -116,7 +116,8 @@ class Stream:
             if self._slot is None:
                 self._slot = Slot()
             slot = self._slot
-        if self._feed is not None and self._feed.starving():
+        feed = self._feed
+        if feed is not None and feed.starving():
             self._master.feed()
         if not self._master.wait(slot, timeout):
             raise ResultTimeout("no result within the time given; the tasks go on")
@@ -135,16 +136,17 @@ class Stream:
 
     # The master's side (`books.Sink`, `master.Pending`).
 
-    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
-        """The record of one element has arrived."""
-        if self._feed is not None:
-            self._feed.weigh(len(blob))
-        ok, value = read_record(task, index, kind, blob, pid)
-        if ok:
-            outcome = Outcome(index, True, value, None, task.attempts + 1, pid)
-        else:
-            outcome = Outcome(index, False, None, value, task.attempts + 1, pid)
-        self._add([outcome])
+    def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
+        """Some elements have returned."""
+        feed = self._feed
+        if feed is not None:
+            feed.weigh(size)
+        attempts = task.attempts + 1
+        self._add([Outcome(at, True, value, None, attempts, pid) for at, value in enumerate(values, index)])
+
+    def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
+        """One element has raised."""
+        self._add([Outcome(index, False, None, error, task.attempts + 1, pid)])
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Some elements have ended with *error*."""
@@ -157,8 +159,9 @@ class Stream:
 
     def abort(self, error: BaseException) -> None:
         """No further element will run: *error* is the last thing the reader gets."""
-        if self._feed is not None:
-            self._feed.stop()
+        feed = self._feed
+        if feed is not None:
+            feed.stop()
         with self._lock:
             if self._ended():
                 return

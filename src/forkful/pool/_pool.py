@@ -39,6 +39,10 @@ RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"  # multiprocessing's names: 
 
 _SLICED = (list, tuple, range)
 
+_PATIENCE = (
+    0.5  # seconds that a callback which runs is waited for when the pool is terminated: Ctrl-C must end a program
+)
+
 
 class Member:
     """A worker process as ``Pool._pool`` shows it: what programs written for ``multiprocessing.Pool`` look at."""
@@ -402,7 +406,7 @@ class Pool:
         self._master.terminate(
             PoolTerminated("the pool was terminated before this was done; close() and join() let it finish")
         )
-        self._end()
+        self._end(_PATIENCE)
 
     def join(self) -> None:
         """Wait until all work is done and every worker has left.
@@ -415,16 +419,16 @@ class Pool:
         if self._state == RUN:
             raise ValueError("Pool is still running; call close() or terminate() before join()")
         self._master.lift_windows()
-        self._end()
+        self._end(_PATIENCE if self._state == TERMINATE else None)
 
-    def _end(self) -> None:
+    def _end(self, patience: float | None) -> None:
         if self._master.foreign:
             return  # in a forked child there is nothing to end: the workers are the parent's
-        self._master.wait(self._master.gone)
-        self._callbacks.close()
-        if not self._callbacks.is_current():
+        self._master.await_end()
+        self._callbacks.close(patience)
+        if not self._callbacks.is_current():  # there, the finalizer does what is left
             self._master.dispose()
-        self._finalizer.detach()
+            self._finalizer.detach()
 
     def __enter__(self) -> Self:
         self._running()
@@ -521,4 +525,4 @@ def _end_dropped(master: Master, callbacks: Callbacks) -> None:
         return
     master.drop(PoolTerminated("the pool was dropped, or the program ended, before this was done"))
     if not sys.is_finalizing():
-        callbacks.close()
+        callbacks.close(_PATIENCE)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core import codec
-from .._core.messages import ERROR, GROUP, MIXED, VALUE
 from .._core.wheel import Slot, run_quietly
 from ..errors import InitializerError, ResultTimeout, TaskCancelled
 
@@ -21,16 +20,6 @@ T = TypeVar("T")
 Callback = Callable[[Any], object]
 
 
-def read_record(task: Task, index: int, kind: int, blob: Any, pid: int | None) -> tuple[bool, Any]:
-    """One element's result or error, from a VALUE or ERROR record.  Unpickles: user code may run, none can escape."""
-    if kind == ERROR:
-        return False, codec.decode_error(blob, task.describe(index), pid)
-    try:
-        return True, codec.loads(blob)
-    except BaseException as error:  # __setstate__ may raise anything, SystemExit included
-        return False, codec.unreadable_result(task.describe(index), pid, error)
-
-
 class AsyncResult(Slot, Generic[T]):
     """The result of one call, to come.
 
@@ -38,7 +27,7 @@ class AsyncResult(Slot, Generic[T]):
     arrive.  Callbacks run in a thread of their own, before the result is ready.
     """
 
-    __slots__ = ("__weakref__", "_callback", "_error_callback", "_pool", "_success", "_task", "_value")
+    __slots__ = ("__weakref__", "_callback", "_error_callback", "_known", "_outcome", "_pool", "_task")
 
     def __init__(self, pool: Pool, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
         self.settled = False
@@ -46,8 +35,8 @@ class AsyncResult(Slot, Generic[T]):
         self._pool: Pool | None = pool  # keeps the pool alive until the result is there
         self._callback = callback
         self._error_callback = error_callback
-        self._success: bool | None = None  # None until the value is known
-        self._value: Any = None
+        self._outcome: tuple[bool, Any] | None = None  # (True, value) or (False, error), before it is ready
+        self._known: Slot | None = None  # settled with the outcome, for a callback that waits for it
         self._task: Task | None = None
         pool._master.pending.add(self)
 
@@ -61,15 +50,24 @@ class AsyncResult(Slot, Generic[T]):
         Raises:
             ValueError: it has not ended.
         """
-        if not self.settled:
+        if not self.settled or self._outcome is None:
             raise ValueError(f"{self!r} not ready; call wait() first")
-        return bool(self._success)
+        return self._outcome[0]
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the call has ended, at most *timeout* seconds."""
+        """Wait until the call has ended, at most *timeout* seconds; in a callback, until its value is known."""
         pool = self._pool
-        if pool is not None and not (self._success is not None and pool._callbacks.is_current()):
+        if pool is None:
+            return
+        if not pool._callbacks.is_current():
             pool._master.wait(self, timeout)
+            return
+        # The callback of this result may be behind the one that waits.
+        known = self._known
+        if known is None:
+            known = self._known = Slot()
+        if self._outcome is None:
+            pool._master.wait(known, timeout)
 
     def get(self, timeout: float | None = None) -> T:
         """The call's value.
@@ -81,13 +79,18 @@ class AsyncResult(Slot, Generic[T]):
         """
         if not self.settled:
             self.wait(timeout)
-            # In its own callback a result is known before it is ready.
-            if not self.settled and self._success is None:
+            if not self.settled and (self._outcome is None or not self._is_in_callback()):
                 raise ResultTimeout(f"no result within {timeout:g} s; the task goes on")
-        if self._success:
-            value: T = self._value
-            return value
-        raise self._value
+        assert self._outcome is not None
+        success, value = self._outcome
+        if success:
+            result: T = value
+            return result
+        raise value
+
+    def _is_in_callback(self) -> bool:
+        pool = self._pool
+        return pool is None or pool._callbacks.is_current()
 
     def cancel(self, *, kill: bool = False) -> bool:
         """Take the call back.
@@ -100,47 +103,57 @@ class AsyncResult(Slot, Generic[T]):
             `TaskCancelled`.  False when it has ended, or runs and may go on.
         """
         pool, tasks = self._pool, self._open_tasks()
-        if self._success is not None or pool is None or not tasks:
+        if self._outcome is not None or pool is None or not tasks:
             return False
         pool._master.cancel(tasks, kill=kill)
-        return isinstance(self._value, TaskCancelled) or any(task.cancelled for task in tasks)
+        outcome = self._outcome
+        ended = outcome is not None and isinstance(outcome[1], TaskCancelled)
+        return ended or any(task.cancelled for task in tasks)
 
     def _open_tasks(self) -> list[Task]:
         return [] if self._task is None else [self._task]
 
     def __repr__(self) -> str:
-        if self._success is None:
+        if self._outcome is None:
             return f"<{type(self).__name__} pending>"
-        return f"<{type(self).__name__} {'value' if self._success else 'error'}: {codec.short_repr(self._value)}>"
+        success, value = self._outcome
+        return f"<{type(self).__name__} {'value' if success else 'error'}: {codec.short_repr(value)}>"
 
     # What the master calls (`books.Sink`, `master.Pending`).
 
-    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
-        """The record of the call has arrived."""
-        self._end(*read_record(task, index, kind, blob, pid))
+    def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
+        """The call has returned."""
+        self._end(True, values[0])
+
+    def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
+        """The call has raised."""
+        self._end(False, error)
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
-        """The call has ended without one."""
+        """The call has ended without either."""
         self._end(False, error)
 
     def abort(self, error: BaseException) -> None:
-        """End with *error*, unless the call has ended."""
-        if not self.settled:
-            self._callback = self._error_callback = None  # a terminated pool calls nobody back
-            self._end(False, error)
+        """End with *error*, unless the call has ended; a terminated pool calls nobody back."""
+        pool = self._pool
+        if pool is None or self.settled:
+            return
+        if self._outcome is None:
+            self._outcome = (False, error)
+        self._settle(pool)
 
     def _end(self, success: bool, value: Any) -> None:
         pool = self._pool
-        if pool is None or (self._success is not None and not self._is_stuck_in_callback()):
+        if pool is None or self._outcome is not None:
             return
-        if self._success is None:
-            self._value = value
-            self._success = success
+        self._outcome = (success, value)  # in one step: another thread may be aborting this just now
         self._task = None
         callback = self._callback if success else self._error_callback
         if callback is None:
             self._settle(pool)
         else:
+            if self._known is not None:
+                pool._master.wheel.settle(self._known)
             pool._callbacks.call(callback, self)
 
     def abandon_with(self, error: BaseException) -> None:
@@ -149,22 +162,21 @@ class AsyncResult(Slot, Generic[T]):
 
     def run_callback(self, callback: Callback) -> None:
         """Call *callback*, then make this ready.  Runs in the callback thread; what *callback* raises is logged."""
-        pool = self._pool
-        if pool is None:
+        pool, outcome = self._pool, self._outcome
+        if pool is None or outcome is None:
             return  # the pool was terminated meanwhile
-        run_quietly(f"callback {codec.describe(callback)}", callback, self._value)
+        run_quietly(f"callback {codec.describe(callback)}", callback, outcome[1])
         self._settle(pool)
-
-    def _is_stuck_in_callback(self) -> bool:
-        """Whether the value is known but the callback has not run: a terminated pool settles it without."""
-        return self._callback is None and self._error_callback is None
 
     def _settle(self, pool: Pool) -> None:
         """Make it ready.  Called by the thread that delivers, or by the one that ran the callback."""
-        self._callback = self._error_callback = None
+        self._callback = self._error_callback = self._task = None
         self._pool = None
-        pool._master.pending.discard(self)
-        pool._master.wheel.settle(self)
+        master = pool._master
+        master.pending.discard(self)
+        if self._known is not None:
+            master.wheel.settle(self._known)
+        master.wheel.settle(self)
 
 
 class MapResult(AsyncResult[list[T]]):
@@ -178,7 +190,7 @@ class MapResult(AsyncResult[list[T]]):
         super().__init__(pool, callback, error_callback)
         self._values: list[Any] = [None] * length
         self._left = length
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._error: BaseException | None = None
         self._error_at = length
         self._source: Feed | None = None
@@ -187,20 +199,16 @@ class MapResult(AsyncResult[list[T]]):
         """*source* makes this map's tasks; it is stopped when the map ends early."""
         self._source = source
 
-    def deliver(self, task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> None:
-        """A record of some elements has arrived."""
-        if kind == GROUP:
-            try:
-                values = codec.loads(blob)
-            except BaseException as error:  # __setstate__ may raise anything, SystemExit included
-                self._note(index, count, codec.unreadable_result(task.describe(index), pid, error))
-            else:
-                self._fill(index, values)
-        elif kind == MIXED:
-            for position, (ok, part) in enumerate(codec.loads(blob), index):
-                self._put(position, *read_record(task, position, VALUE if ok else ERROR, part, pid))
-        else:
-            self._put(index, *read_record(task, index, kind, blob, pid))
+    def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
+        """Some elements have returned."""
+        with self._lock:
+            self._values[index : index + len(values)] = values
+            self._left -= len(values)
+        self._conclude()
+
+    def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
+        """One element has raised."""
+        self._note(index, 1, error)
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Some elements have ended with *error*."""
@@ -228,7 +236,7 @@ class MapResult(AsyncResult[list[T]]):
     def cancel(self, *, kill: bool = False) -> bool:
         """Take back what has not started (and end what runs, with *kill*); ``get()`` then raises `TaskCancelled`."""
         source = self._source
-        if self._success is not None or source is None:
+        if self._outcome is not None or source is None:
             return False
         error = TaskCancelled(f"{source.name} was cancelled by cancel()", task=source.name)
         position, skipped = source.position, source.stop()
@@ -245,18 +253,6 @@ class MapResult(AsyncResult[list[T]]):
     def _open_tasks(self) -> list[Task]:
         return [] if self._pool is None else self._pool._master.tasks_of(self)
 
-    def _put(self, index: int, success: bool, value: Any) -> None:
-        if success:
-            self._fill(index, [value])
-        else:
-            self._note(index, 1, value)
-
-    def _fill(self, index: int, values: list[Any]) -> None:
-        with self._lock:
-            self._values[index : index + len(values)] = values
-            self._left -= len(values)
-        self._conclude()
-
     def _note(self, index: int, count: int, error: BaseException) -> None:
         with self._lock:
             if self._error is None or index < self._error_at:
@@ -265,7 +261,7 @@ class MapResult(AsyncResult[list[T]]):
         self._conclude()
 
     def _conclude(self) -> None:
-        if self._left == 0 and self._success is None:
+        if self._left == 0 and self._outcome is None:
             if self._error is None:
                 self._end(True, self._values)
             else:

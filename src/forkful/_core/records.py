@@ -1,0 +1,48 @@
+"""From the bytes of a record to values and errors, in the process that waits for them.
+
+Here the user's code runs (``__setstate__``, ``__reduce__``, ``__init__``), in whichever thread delivers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import codec
+from .books import Task
+from .messages import ERROR, GROUP, MIXED, VALUE
+
+Part = tuple[int, bool, Any]  # the first element's number; and its error, or the values of it and those after it
+
+
+def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> list[Part]:
+    """What elements *index* … *index + count - 1* have ended with.
+
+    Whatever the user's code raises is an element's error, `UnpicklableError` or `RemoteError`.
+
+    Raises:
+        KeyboardInterrupt: the user pressed Ctrl-C meanwhile; to be tried again.
+    """
+    if kind == VALUE:
+        return [_rebuild_one(task, index, blob, pid, ok=True)]
+    if kind == ERROR:
+        return [_rebuild_one(task, index, blob, pid, ok=False)]
+    if kind == MIXED:
+        return [_rebuild_one(task, at, part, pid, ok=ok) for at, (ok, part) in enumerate(codec.loads(blob), index)]
+    assert kind == GROUP, kind
+    try:
+        return [(index, True, codec.loads(blob))]
+    except BaseException as error:  # SystemExit in __setstate__ must not end the thread that others wait for
+        codec.raise_if_interrupted(error)
+        return [
+            (at, False, codec.unreadable_result(task.describe(at), pid, error)) for at in range(index, index + count)
+        ]
+
+
+def _rebuild_one(task: Task, index: int, blob: Any, pid: int | None, *, ok: bool) -> Part:
+    if not ok:
+        return index, False, codec.decode_error(blob, task.describe(index), pid)
+    try:
+        return index, True, [codec.loads(blob)]
+    except BaseException as error:  # likewise
+        codec.raise_if_interrupted(error)
+        return index, False, codec.unreadable_result(task.describe(index), pid, error)
