@@ -65,8 +65,8 @@ def pool() -> Iterator[Any]:
     made.terminate()
 
 
-INSIDE = [(State, "handle"), (Crew, "execute"), (Crew, "read"), (Wheel, "_pass_on")]
-OUTSIDE = [(Crew, "wait")]
+INSIDE: list[tuple[type, str]] = [(State, "handle"), (Crew, "execute"), (Crew, "read"), (Wheel, "_pass_on")]
+OUTSIDE: list[tuple[type, str]] = [(Crew, "wait")]
 
 
 @pytest.mark.parametrize(("owner", "name"), INSIDE + OUTSIDE, ids=lambda value: getattr(value, "__name__", value))
@@ -109,6 +109,41 @@ def test_handler_waits_where_the_pool_only_waits(interrupt: Any, pool: Any) -> N
     assert_works(pool)
 
 
+HEAD = "import os, sys\nimport forkful\nfrom tests.process import tasks\nif __name__ == '__main__':"
+
+WAITING = """
+    import signal
+    def handle(number, frame):
+        try:
+            print("inner", pool.apply(tasks.double, (4,)), flush=True)
+        except RuntimeError:
+            print("inside the books", flush=True)
+    signal.signal(signal.SIGUSR1, handle)
+    pool = forkful.Pool(2, context={method!r})
+    pool.map(tasks.double, range(4))
+    gate = os.path.abspath("gate")
+    os.mkfifo(gate)
+    result = pool.apply_async(tasks.gated, (os.path.abspath("log"), 7, gate))
+    print("started", flush=True)
+    print("outer", result.get(), flush=True)
+"""
+
+
+def test_handler_waits_in_the_middle_of_a_wait(start_method: str, tmp_path: Path) -> None:
+    """The thread is in the system's call for waiting, and there once more for the handler."""
+    with Program(cwd=tmp_path, code=HEAD + WAITING.format(method=start_method)) as program:
+        assert program.line() == "started"
+        left = 3
+        while left:
+            program.send(signal.SIGUSR1)
+            line = program.line()
+            assert line in {"inner 8", "inside the books"}
+            left -= line == "inner 8"
+        with (tmp_path / "gate").open("w") as gate:
+            gate.write("x")
+        assert program.finish() == (0, "outer 14\n"), program.stderr()
+
+
 @pytest.mark.parametrize(("owner", "name"), INSIDE + OUTSIDE, ids=lambda value: getattr(value, "__name__", value))
 def test_handler_terminates(owner: type, name: str, interrupt: Any, pool: Any) -> None:
     """The usual handler of SIGTERM: the pool ends, also where it was in the middle of its books, and so does what waits."""
@@ -143,11 +178,10 @@ TERMINATED = """
 
 def test_sigterm_while_a_map_runs(start_method: str, tmp_path: Path) -> None:
     """As a program does it that is stopped by its supervisor."""
-    head = "import sys\nimport forkful\nfrom tests.process import tasks\nif __name__ == '__main__':"
-    with Program(cwd=tmp_path, code=head + TERMINATED.format(method=start_method)) as program:
+    with Program(cwd=tmp_path, code=HEAD + TERMINATED.format(method=start_method)) as program:
         assert program.line() == "started"
         program.send(signal.SIGTERM)
-        assert program.finish() == (3, "terminated\n")
+        assert program.finish() == (3, "terminated\n"), program.stderr()
         assert program.stderr() == ""
 
 
@@ -328,17 +362,17 @@ def test_callback_without_end() -> None:
 @pytest.mark.parametrize("end", ["terminate", "close"])
 def test_pool_that_is_ended_by_a_callback(end: str, start_method: str) -> None:
     """And then dropped: nothing of it stays (the leak check around every test looks)."""
-    pool = forkful.Pool(2, context=start_method)
+    pools = [forkful.Pool(2, context=start_method)]
     ended = threading.Event()
 
     def callback(_value: object) -> None:
-        getattr(pool, end)()
-        pool.join()
+        getattr(pools[0], end)()
+        pools[0].join()
+        pools.clear()
         ended.set()
 
-    pool.apply_async(tasks.double, (1,), callback=callback)
+    pools[0].apply_async(tasks.double, (1,), callback=callback)
     assert ended.wait(WATCHDOG)
-    del pool, callback
 
 
 def test_threads_wait_while_the_pool_is_joined(start_method: str) -> None:

@@ -26,6 +26,7 @@ _EXITS_KEPT = 256
 _POLL_MOST_MS = 2**31 - 1  # 24 days: who waits longer waits again
 
 _UP, _DOWN, _LIFE = range(3)  # what a watched descriptor is: the channel to receive from or to send to, or the process
+_FLAGS = {_UP: select.POLLIN, _DOWN: select.POLLOUT, _LIFE: select.POLLIN}
 
 Order = Start | Send | Look | Recall | Stop | Kill
 
@@ -52,7 +53,17 @@ class Crew:
 
     def wait(self, left: int | None) -> list[tuple[int, int]]:
         """The descriptors that have something to tell, waiting at most *left* nanoseconds.  Without the lock."""
-        return self._poll.poll(None if left is None else min(-(-left // 1_000_000), _POLL_MOST_MS))
+        milliseconds = None if left is None else min(-(-left // 1_000_000), _POLL_MOST_MS)
+        try:
+            return self._poll.poll(milliseconds)
+        except (
+            RuntimeError
+        ):  # a signal handler waits inside this very call of its own thread: that takes another object
+            inner = select.poll()
+            inner.register(self._wake_r, select.POLLIN)
+            for fd, (_, what) in list(self._watched.items()):
+                inner.register(fd, _FLAGS[what])
+            return inner.poll(milliseconds)
 
     def wake(self) -> None:
         """Bring the thread in `wait` out of it.  Without the lock."""
@@ -189,7 +200,7 @@ class Crew:
 
     def _watch(self, fd: int, seat: int, what: int) -> None:
         self._watched[fd] = (seat, what)
-        self._poll.register(fd, select.POLLOUT if what == _DOWN else select.POLLIN)
+        self._poll.register(fd, _FLAGS[what])
         self.unseen = True
 
     def _watch_writing(self, seat: int, post: Post) -> None:
