@@ -738,6 +738,23 @@ def _call_if(task: Callable[[], None], number: int) -> int:
     return number
 
 
+@pytest.mark.parametrize("call", ["map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered", "outcomes"])
+def test_sizes_are_checked_at_the_call(call: str) -> None:
+    """Half an element, or a text, is the caller's error there and then; more than there can be is as good as all."""
+    with forkful.Pool(1, context="fork") as pool:
+        method = getattr(pool, call)
+        names = ["chunksize", "buffersize"] if call in {"imap", "imap_unordered", "outcomes"} else ["chunksize"]
+        for name in names:
+            for wrong in (2.5, 2.0, "3"):
+                with pytest.raises(TypeError, match=f"{name} must be a whole number from 1 up, not {wrong!r}"):
+                    method(tasks.accept, [(1,)], **{name: wrong})
+            with pytest.raises(ValueError, match=rf"{name.capitalize()} must be 1\+, not 0"):
+                method(tasks.accept, [(1,)], **{name: 0})
+        ended = method(tasks.accept, [(1,), (2,)], **dict.fromkeys(names, 2**70))
+        assert len(ended.get(WATCHDOG) if call.endswith("_async") else list(ended)) == 2
+        assert_works(pool)
+
+
 @pytest.mark.parametrize("call", ["apply", "apply_async", "map", "map_async", "imap", "outcomes"])
 def test_unpicklable_argument(call: str, start_method: str) -> None:
     """That task's error, at once; the others are done."""

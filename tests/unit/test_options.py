@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from forkful._core import spawn
 from forkful.pool._options import (
     CallLimits,
     Options,
-    check_chunksize,
     check_limits,
     check_options,
+    check_size,
     cpu_count,
     start_method_of,
 )
@@ -190,9 +191,25 @@ def test_start_method_that_is_none() -> None:
         start_method_of("thread")
 
 
-def test_chunksizes() -> None:
-    """At least one element; None leaves it to the pool."""
-    assert [check_chunksize(size) for size in (None, 1, 99)] == [None, 1, 99]
-    for size in (0, -3):
-        with pytest.raises(ValueError, match=r"Chunksize must be 1\+, not "):
-            check_chunksize(size)
+class Seven:
+    """A whole number of another library's."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+def test_sizes() -> None:
+    """Whatever is a whole number, ``True`` included, as with ``multiprocessing``; more than memory holds is cut."""
+    assert [check_size("chunksize", size) for size in (1, 99, True, Seven())] == [1, 99, 1, 7]
+    assert 2**32 < check_size("chunksize", 2**100) < sys.maxsize
+
+
+def test_sizes_that_cannot_be() -> None:
+    """The message names the argument, shows what was given, and says what would do."""
+    for size in (0, -3, False):
+        with pytest.raises(ValueError, match=rf"^Chunksize must be 1\+, not {size}$"):
+            check_size("chunksize", size)
+    for wrong in (2.5, 2.0, "3", None, [1]):
+        message = rf"^buffersize must be a whole number from 1 up, not {re.escape(repr(wrong))}$"
+        with pytest.raises(TypeError, match=message):
+            check_size("buffersize", wrong)

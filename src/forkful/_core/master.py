@@ -90,7 +90,7 @@ class Master:
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
         self._polling = False  # some thread is in, or just before, poll()
         self._polled_until: int | None = None  # and leaves it then
-        self.gave_up = False  # nothing more will be done: the books were interrupted, or this is a copy in a forked child
+        self.gave_up = False  # nothing more is done: the books were interrupted, or this is a copy in a forked child
         self.foreign = False  # the latter
         hold(self)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._core import spawn
+
+_SIZE_MOST = 2**40  # elements: more than memory holds, and itertools can still count to it
 
 
 def cpu_count() -> int:
@@ -115,8 +118,16 @@ def start_method_of(context: Any) -> tuple[str, bool]:
     return name, True
 
 
-def check_chunksize(chunksize: int | None) -> int | None:
-    """Raises ``ValueError`` for a chunk that holds nothing."""
-    if chunksize is not None and chunksize < 1:
-        raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-    return chunksize
+def check_size(name: str, size: Any) -> int:
+    """How many elements *size* is, for the argument *name*; whatever is a whole number will do, numpy's too.
+
+    Raises:
+        TypeError, ValueError: it is none, or less than one.
+    """
+    try:
+        number = operator.index(size)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number from 1 up, not {size!r}") from None
+    if number < 1:
+        raise ValueError(f"{name.capitalize()} must be 1+, not {size!r}")  # in the words of multiprocessing
+    return min(number, _SIZE_MOST)

@@ -29,7 +29,7 @@ from ._feed import (
     explain_refusal,
 )
 from ._iterators import IMapIterator, OutcomeIterator, Stream
-from ._options import CallLimits, Options, check_chunksize, check_limits, check_options, start_method_of
+from ._options import CallLimits, Options, check_limits, check_options, check_size, start_method_of
 from ._results import AsyncResult, Callback, MapResult
 
 T = TypeVar("T")
@@ -264,8 +264,8 @@ class Pool:
         error_callback: Callback | None,
     ) -> MapResult[Any]:
         pool = self._running()
-        if chunksize is not None and chunksize < 1:
-            check_chunksize(chunksize)
+        if chunksize is not None:
+            chunksize = check_size("chunksize", chunksize)
         failure: Exception | None = None
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
@@ -367,9 +367,9 @@ class Pool:
         ordered: bool,
     ) -> Stream:
         self._running()
-        check_chunksize(chunksize)
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be 1 or more, not {buffersize!r}")
+        chunksize = check_size("chunksize", chunksize)
+        if buffersize is not None:
+            buffersize = check_size("buffersize", buffersize)
         limits = self._options.limits.override(timeout, retries)
         iterator, plain = iter(iterable), type(iterable) in PLAIN
         key, name = self._master.functions.register(func)
