@@ -464,6 +464,27 @@ def test_next_with_a_timeout(start_method: str) -> None:
             next(iterator)
 
 
+def test_waits_are_numbers() -> None:
+    """Whatever else is given is refused there and then, whether the result is there or not; ``inf`` is no limit."""
+    with forkful.Pool(3, context="fork") as pool:
+        pending, hanging = pool.apply_async(tasks.wait_for_ever), pool.imap(tasks.wait_for_ever, [0])
+        ended, iterator = pool.map_async(tasks.double, [3]), pool.imap(tasks.double, [1, 2])
+        for over in (-1, -float("inf")):
+            for get in (pending.get, hanging.next):
+                with pytest.raises(multiprocessing.TimeoutError):
+                    get(over)
+        assert [iterator.next(timeout=float("inf")), iterator.next(1e300)] == [2, 4]
+        ended.wait(float("inf"))
+        assert ended.get(float("inf")) == [6]
+        waits: list[Any] = [pending.get, pending.wait, ended.get, ended.wait, hanging.next]
+        for wait in waits:
+            with pytest.raises(TypeError, match="timeout must be a number of seconds, or None for no limit, not '1'"):
+                wait("1")
+            with pytest.raises(ValueError, match=r"timeout must be a number of seconds, .*not nan"):
+                wait(float("nan"))
+        assert_works(pool)
+
+
 # The end of a pool
 
 

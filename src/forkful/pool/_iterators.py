@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from .._core.master import FOREIGN
 from .._core.wheel import Slot
 from ..errors import InitializerError, PoolClosed, ResultTimeout
+from ._options import check_wait
 from ._results import read_record
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ class IMapIterator(_Reader, Iterator[T], Generic[T]):
             ResultTimeout: (a ``multiprocessing.TimeoutError``) it has not come within *timeout* seconds.
             BaseException: what the element raised, or the iterable.
         """
-        outcome = self._fetch(timeout)
+        outcome = self._fetch(None if timeout is None else check_wait(timeout))
         if outcome.error is not None:
             raise outcome.error
         value: T = outcome.value

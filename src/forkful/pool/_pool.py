@@ -108,7 +108,7 @@ class Pool:
         spawn.check_not_importing_main()
         self._start_method, inherited = _choose_start_method(options)
         supervisor = Supervisor(self._start_method, inherited)
-        self._master = Master(Limits(options.processes, maxtasksperchild), supervisor)
+        self._master = Master(Limits(options.processes, options.maxtasksperchild), supervisor)
         self._callbacks = Callbacks()
         self._state = RUN
         self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._callbacks)

@@ -10,6 +10,7 @@ from .._core import codec
 from .._core.messages import ERROR, GROUP, MIXED, VALUE
 from .._core.wheel import Slot, run_quietly
 from ..errors import InitializerError, ResultTimeout, TaskCancelled
+from ._options import check_wait
 
 if TYPE_CHECKING:
     from .._core.books import Task
@@ -67,6 +68,8 @@ class AsyncResult(Slot, Generic[T]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call has ended, at most *timeout* seconds."""
+        if timeout is not None:
+            timeout = check_wait(timeout)
         pool = self._pool
         if pool is not None and not (self._success is not None and pool._callbacks.is_current()):
             pool._master.wait(self, timeout)
@@ -79,6 +82,8 @@ class AsyncResult(Slot, Generic[T]):
             BaseException: what the call raised, its remote traceback as ``__cause__``.
             TaskError: see `forkful.errors`.
         """
+        if timeout is not None:
+            timeout = check_wait(timeout)
         if not self.settled:
             self.wait(timeout)
             # In its own callback a result is known before it is ready.
