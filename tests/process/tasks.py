@@ -204,6 +204,21 @@ def refuse(reason: str) -> NoReturn:
     raise ZeroDivisionError(reason)
 
 
+class Raising:
+    """Raises *error* as it is pickled."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> NoReturn:
+        raise self.error
+
+
+def return_raising(error: BaseException | None) -> Raising | None:
+    """What raises *error* as it is pickled for the way back, or None."""
+    return None if error is None else Raising(error)
+
+
 def return_obstinate() -> Obstinate:
     """What can be pickled and not unpickled."""
     return Obstinate()

@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import queue
 import signal
 import sys
 import threading
@@ -804,6 +805,92 @@ def test_unpicklable_argument(call: str, start_method: str) -> None:
             outcomes = list(pool.outcomes(tasks.accept, [1, lock, ""], ordered=True))
             assert [(outcome.value, outcome.attempts) for outcome in outcomes] == [("int", 1), (None, 0), ("str", 1)]
         assert_works(pool)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("call", ["apply", "apply_async", "map", "map_async", "imap", "outcomes"])
+def test_argument_raises_what_is_no_exception(call: str, error: BaseException) -> None:
+    """As it is pickled: that is the error of its element; the others have their values, and the pool works on."""
+    raising = tasks.Raising(error)
+    items = [*[1] * 50, raising, 2]
+    with forkful.Pool(2, context="fork") as pool:
+        worker = _other_thread(pool.apply, tasks.own_pid)
+        if call == "apply":
+            with pytest.raises(type(error)):
+                pool.apply(tasks.accept, (raising,))
+        elif call == "apply_async":
+            with pytest.raises(type(error)):
+                pool.apply_async(tasks.accept, (raising,)).get(WATCHDOG)
+        elif call == "map":
+            with pytest.raises(type(error)):
+                pool.map(tasks.accept, items)
+        elif call == "map_async":  # in the thread of the pool, while nobody waits
+            ended: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+            pool.map_async(tasks.accept, items, error_callback=ended.put)
+            assert ended.get(timeout=WATCHDOG) is error
+        elif call == "imap":
+            iterator = pool.imap(tasks.accept, items)
+            ends = [_other_thread(iterator.next, WATCHDOG) for _ in items]
+            assert ends == [*["int"] * 50, error, "int"]
+        else:
+            outcomes = _other_thread(list, pool.outcomes(tasks.accept, items, ordered=True))
+            assert [outcome.value or outcome.error for outcome in outcomes] == [*["int"] * 50, error, "int"]
+        assert_works(pool)
+        assert worker in {member.pid for member in pool._pool}
+
+
+def _other_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """The value of a call in another thread than this, or what it raises."""
+    values: list[Any] = []
+
+    def run() -> None:
+        try:
+            values.append(function(*args))
+        except BaseException as error:
+            values.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return values.pop()
+
+
+@pytest.mark.parametrize("buffersize", [None, 1])  # with 1, it is pickled as the reader takes what was before it
+def test_interrupt_while_an_argument_is_pickled(buffersize: int | None) -> None:
+    """``KeyboardInterrupt`` in the main thread may be Ctrl-C, and is raised there; the map has its error and goes on."""
+    items = [*[1] * 50, tasks.Raising(KeyboardInterrupt()), *[2] * 50]
+    with forkful.Pool(2, context="fork") as pool:
+        pool.apply(tasks.own_pid)
+        outcomes: list[forkful.Outcome] = []
+        iterator = pool.outcomes(tasks.accept, items, ordered=True, buffersize=buffersize)
+        interrupts = 0
+        while len(outcomes) < len(items):
+            try:
+                outcomes.append(next(iterator))
+            except KeyboardInterrupt:
+                interrupts += 1
+        assert interrupts <= 1  # none if the pool's own thread had the wheel at that moment
+        assert [outcome.index for outcome in outcomes if not outcome.ok] == [50]
+        assert isinstance(outcomes[50].error, KeyboardInterrupt)
+        assert_works(pool)
+
+
+@pytest.mark.parametrize("call", ["map", "map_async", "imap", "outcomes", "apply", "apply_async"])
+def test_interrupt_at_once(call: str) -> None:
+    """The call itself is interrupted: what it had begun is given up."""
+    raising = tasks.Raising(KeyboardInterrupt())
+    pool = forkful.Pool(2, context="fork")
+    with pytest.raises(KeyboardInterrupt):
+        if call.startswith("apply"):
+            getattr(pool, call)(tasks.accept, (raising,))
+        elif call.startswith("map"):
+            getattr(pool, call)(tasks.accept, [raising] * 3)
+        else:
+            getattr(pool, call)(tasks.accept, [raising, *[1] * 10_000])
+    assert_works(pool)
+    pool.close()
+    pool.join()
+    assert not pool._master.pending
 
 
 @pytest.mark.parametrize("argument", [tasks.Obstinate(), [tasks.Obstinate()]])

@@ -83,6 +83,7 @@ class Master:
         self._sources: list[Source] = []
         self._sources_lock = threading.Lock()
         self._feeding = threading.Lock()
+        self._source_error = 0  # id of what a source has just raised: it has seen to that itself
         self._closing = False
         self._dropped: PoolTerminated | None = None  # nobody holds the pool any more
         self.pending: set[Pending] = set()  # what callers wait for; a result leaves it when it is settled
@@ -155,6 +156,7 @@ class Master:
             tasks = source.take(room) if room > 0 else []
         except BaseException as error:
             source.fail(error)  # what it had read is lost; its reader must not wait for that
+            self._source_error = id(error)
             raise
         finally:
             if source.exhausted():
@@ -375,6 +377,7 @@ class Master:
             left = until if left is None else min(left, until)
         ready = self._wait_for_descriptors(left, due, slot)
         deliveries: list[Deliver | Fail] = []
+        self._source_error = 0
         try:
             with self._lock:
                 events = self._crew.read(ready)
@@ -382,11 +385,14 @@ class Master:
                     events.append(Tick())
                 if events or self._inbox:
                     self._digest(events, deliveries)
-            if self._sources:
-                self.feed()
-            self._deliver(deliveries)
+            try:
+                if self._sources:
+                    self.feed()
+            finally:
+                self._deliver(deliveries)
         except BaseException as error:
-            self._give_up(error)
+            if id(error) != self._source_error:
+                self._give_up(error)
             raise
 
     def _wait_for_descriptors(self, left: int | None, due: int | None, slot: Slot) -> list[tuple[int, int]]:

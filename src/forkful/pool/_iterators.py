@@ -89,7 +89,12 @@ class Stream:
             if item is not None:
                 feed = self._feed
                 if feed is not None and feed.fetched(1):
-                    self._master.feed()
+                    try:
+                        self._master.feed()
+                    except BaseException:  # Ctrl-C: it has not been passed on yet
+                        self._items.appendleft(item)
+                        feed.fetched(-1)
+                        raise
                 return item
             if timeout is not None:
                 deadline = time.monotonic() + timeout if deadline is None else deadline

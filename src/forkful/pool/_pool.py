@@ -27,6 +27,7 @@ from ._feed import (
     StreamFeed,
     ThreadReader,
     explain_refusal,
+    is_interrupt,
 )
 from ._iterators import IMapIterator, OutcomeIterator, Stream
 from ._options import CallLimits, Options, check_limits, check_options, check_size, start_method_of
@@ -173,18 +174,22 @@ class Pool:
     def _make_call(
         self, result: AsyncResult[Any], func: Any, args: Any, kwds: Mapping[str, Any] | None, limits: CallLimits
     ) -> Task | None:
-        """The task of one call, or None when its arguments cannot be pickled: then *result* has the error."""
+        """The task of one call, or None when its arguments cannot be pickled: then *result* has the error.
+
+        Raises:
+            KeyboardInterrupt: see `is_interrupt`.
+        """
         try:
             call = tuple(args), dict(kwds) if kwds else {}
-        except Exception as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
-            result.abandon_with(_explain_arguments(func, args, kwds, error))
+        except BaseException as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
+            _refuse(result, _explain_arguments(func, args, kwds, error))
             return None
         try:
             payload = codec.encode(call)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
             key, name = self._master.functions.register(func)
-        except Exception as error:
-            result.abandon_with(explain_refusal(f"task {codec.describe(func)}", args, error))
+        except BaseException as error:  # user code (__reduce__) may raise anything
+            _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
         task = Task(result, key, name, CALL, payload, timeout=limits.timeout, retries=limits.retries)
         result._task = task
@@ -286,8 +291,8 @@ class Pool:
             return result
         try:
             key, name = self._master.functions.register(func)
-        except Exception as error:
-            result.abandon(explain_refusal(f"task {codec.describe(func)}", func, error))
+        except BaseException as error:  # user code (__reduce__) may raise anything
+            _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
             return result
         guarded = limits.timeout is not None or limits.retries > 0
         exact = self._options.maxtasksperchild is not None
@@ -295,7 +300,11 @@ class Pool:
         call = Call(key, name, style, limits, guarded, most, exact)
         feed = SequenceFeed(call, result, self._master.block_of, items)
         result.follow(feed)
-        self._master.add_source(feed)
+        try:
+            self._master.add_source(feed)
+        except BaseException as error:  # Ctrl-C: nobody will hold the result
+            result.abort(error)
+            raise
         return result
 
     def imap(
@@ -383,7 +392,11 @@ class Pool:
         reader = PlainReader(iterator) if plain else ThreadReader(iterator, self._master.nudge)
         feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end)
         stream.follow(feed)
-        self._master.add_source(feed)
+        try:
+            self._master.add_source(feed)
+        except BaseException:  # Ctrl-C: nobody will hold the iterator
+            stream.drop()
+            raise
         return stream
 
     # The pool itself.
@@ -489,7 +502,14 @@ class Pool:
         return self
 
 
-def _explain_arguments(func: Any, args: Any, kwds: Any, error: Exception) -> Exception:
+def _refuse(result: AsyncResult[Any], error: BaseException) -> None:
+    """End *result* with *error*, and pass that on where it may be the user's Ctrl-C."""
+    result.abandon_with(error)
+    if is_interrupt(error):
+        raise error
+
+
+def _explain_arguments(func: Any, args: Any, kwds: Any, error: BaseException) -> BaseException:
     name = codec.describe(func)
     if not isinstance(args, Iterable):
         one = codec.short_repr(args)
