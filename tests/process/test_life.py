@@ -920,6 +920,19 @@ def test_unpicklable_result(start_method: str) -> None:
         assert_works(pool)
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), KeyboardInterrupt()], ids=repr)
+def test_result_raises_what_is_no_exception(error: BaseException) -> None:
+    """As it is pickled: its element's error, and no worker dies of it."""
+    with forkful.Pool(1, context="fork") as pool:
+        assert pool.map(tasks.return_raising, [None] * 1000) == [None] * 1000
+        worker = pool.apply(tasks.own_pid)
+        with pytest.raises(errors.UnpicklableError, match=type(error).__name__) as caught:
+            pool.map(tasks.return_raising, [*[None] * 1000, error, *[None] * 1000], chunksize=2001)
+        assert "Raising" in caught.value.value
+        assert pool.apply(tasks.own_pid) == worker
+        assert_works(pool)
+
+
 def test_unpicklable_function(start_method: str) -> None:
     """Every method says so, and the pool goes on."""
     function: Any = threading.Lock().acquire
