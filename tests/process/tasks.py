@@ -297,3 +297,22 @@ def fork_and_return(number: int) -> int:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child, 0)
     return number * 2
+
+
+def fork_and_die(log: str, number: int) -> int:
+    """Below 0: forks a child that goes on into the rest of the worker, and dies when that has ended."""
+    if number < 0:
+        note(log, number)
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            kill_own_process()
+    return number
+
+
+def fork_as_initializer() -> None:
+    """An initializer that forks a child which goes on into the rest of the worker."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        keep(os.waitstatus_to_exitcode(status))

@@ -114,9 +114,14 @@ class Worker:
         self._disowned = False
 
     def disown(self) -> None:
-        """This is a copy of the worker that a task made with ``os.fork``: it must not speak for the worker."""
+        """This is a copy of the worker that a task made with ``os.fork``: it must not speak for the worker.
+
+        It may do what it likes until its function returns.  Then it ends, at the next commit; the elements up to there
+        fail before they are called, because they cannot be named.
+        """
         self._disowned = True
         self._channel.close()
+        self._journal.disown()
 
     def prepare(self, initializer: Callable[[], None] | None) -> bool:
         """Run the initializer and tell the master; whether the worker may go on."""
@@ -124,7 +129,11 @@ class Worker:
         try:
             if initializer is not None:
                 words[STARTED] = IN_INITIALIZER
-                initializer()
+                try:
+                    initializer()
+                finally:
+                    if self._disowned:
+                        os._exit(0)
                 words[STARTED] = 0
         except BaseException as error:  # SystemExit in an initializer is a failed initializer
             self._channel.send(frame(REFUSED, 0, _encode_error(error)))
