@@ -244,6 +244,39 @@ def environment_of_worker() -> tuple[str, list[str]]:
     return str(Path.cwd()), sys.argv
 
 
+def close_descriptors(_: object = None) -> int:
+    """What a library does that makes a daemon of its process."""
+    os.closerange(3, 1000)
+    return os.getpid()
+
+
+def close_descriptors_and_wait(_: object = None) -> None:
+    """The same, in a task that does not end."""
+    close_descriptors()
+    wait_for_ever()
+
+
+def block_signals_and_close_descriptors() -> None:
+    """The same, where only SIGKILL arrives."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    close_descriptors_and_wait()
+
+
+def close_descriptors_if(log: str, number: int) -> int:
+    """Some elements of a map do so; each leaves a line."""
+    note(log, number)
+    if number % 100 == 50:
+        close_descriptors()
+    return number
+
+
+def unblock_descriptors() -> None:
+    """What an event loop does to each descriptor that it is given; here it is given all."""
+    for fd in range(3, 1000):
+        with contextlib.suppress(OSError):
+            os.set_blocking(fd, False)
+
+
 # Initializers.
 
 
@@ -251,6 +284,12 @@ def kill_at_start(log: str) -> NoReturn:
     """An initializer that takes its process with it; each attempt adds a line to *log*."""
     note(log, os.getpid())
     kill_own_process()
+
+
+def close_at_start(log: str) -> None:
+    """An initializer that closes what its process needs; each attempt adds a line to *log*."""
+    note(log, os.getpid())
+    close_descriptors()
 
 
 def refuse_to_start() -> NoReturn:

@@ -150,3 +150,14 @@ def test_errors_that_cannot_be_read(how: str, desk: Desk) -> None:
     assert ends[::2] == [0, 2]
     assert isinstance(ends[1], RemoteError)
     assert ends[1].type_name == f"{__name__}.BrokenError"
+
+
+def test_initializer_that_closes_the_permits(desk: Desk) -> None:
+    """It is found out before the worker calls itself ready: a worker that can start nothing would be replaced for ever."""
+    fd = desk.permits.worker_fd
+    kept = os.dup(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        desk.worker.prepare(lambda: os.close(fd))
+    os.dup2(kept, fd)
+    os.close(kept)
+    assert desk.channel.receive() == []

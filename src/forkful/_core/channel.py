@@ -341,6 +341,10 @@ class Permits:
         except BlockingIOError:
             return False
 
+    def check(self) -> None:
+        """Raises ``OSError`` when the descriptor was closed: better before the first task than instead of each."""
+        os.fstat(self._read_fd)
+
     def take_back(self, most: int) -> int:
         """Take up to *most* permits back; how many there were.  Called in the master."""
         taken = 0

@@ -138,6 +138,7 @@ class Worker:
         except BaseException as error:  # SystemExit in an initializer is a failed initializer
             self._channel.send(frame(REFUSED, 0, _encode_error(error)))
             return False
+        self._permits.check()
         self._channel.send(frame(READY))
         return True
 
