@@ -224,6 +224,11 @@ def return_obstinate() -> Obstinate:
     return Obstinate()
 
 
+def be_obstinate(number: int) -> int | Obstinate:
+    """Below 0: what can be pickled and not unpickled."""
+    return number if number >= 0 else Obstinate()
+
+
 def accept(value: object) -> str:
     """The type of an argument that has arrived."""
     return type(value).__name__

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import queue
+import re
 import signal
 import sys
 import threading
@@ -930,6 +931,19 @@ def test_result_raises_what_is_no_exception(error: BaseException) -> None:
             pool.map(tasks.return_raising, [*[None] * 1000, error, *[None] * 1000], chunksize=2001)
         assert "Raising" in caught.value.value
         assert pool.apply(tasks.own_pid) == worker
+        assert_works(pool)
+
+
+def test_result_of_a_block_that_cannot_be_rebuilt() -> None:
+    """Results of a block travel together: no single element is blamed that may be innocent, but one is among those named."""
+    numbers = list(range(20_000))
+    numbers[15_000] = -1
+    with forkful.Pool(1, context="fork") as pool:
+        pool.map(tasks.be_obstinate, range(20_000))
+        with pytest.raises(errors.UnpicklableError, match="ZeroDivisionError: this is not to be rebuilt") as caught:
+            pool.map(tasks.be_obstinate, numbers, chunksize=20_000)
+        places = [int(number) for number in re.findall(r"be_obstinate\[(\d+)\]", str(caught.value))]
+        assert places[0] <= 15_000 <= places[-1]
         assert_works(pool)
 
 

@@ -198,7 +198,8 @@ class MapResult(AsyncResult[list[T]]):
             try:
                 values = codec.loads(blob)
             except BaseException as error:  # __setstate__ may raise anything, SystemExit included
-                self._note(index, count, codec.unreadable_result(task.describe(index), pid, error))
+                name = task.describe_one_of(index, count)
+                self._note(index, count, codec.unreadable_result(name, pid, error))
             else:
                 self._fill(index, values)
         elif kind == MIXED:
