@@ -153,10 +153,20 @@ class UnpicklableError(TaskError, MaybeEncodingError, TypeError):  # type: ignor
     __repr__ = Exception.__repr__
 
 
+# How a worker ends that has lost the descriptors which join it to its master: it leaves with this code if it finds out
+# itself, and dies of this signal if the master does.  Nothing else sends that signal, so that the exit status tells.
+LOST_CODE = 113
+LOST_SIGNAL = getattr(signal, "SIGSTKFLT", signal.SIGKILL)  # Linux's; elsewhere it looks like any killing
+_LOST_CURE = "(os.closerange?): close only what it has opened itself"
+_LOST = frozenset({LOST_CODE, -LOST_SIGNAL} - {-signal.SIGKILL})
+
+
 def describe_exit(exitcode: int | None) -> str:
     """How a process ended, in words: ``"was killed by SIGKILL"``, ``"left with exit code 1"``."""
     if exitcode is None:
         return "ended, how is not known"
+    if exitcode in _LOST:
+        return "had its descriptors closed or broken under it"
     if exitcode >= 0:
         return f"left with exit code {exitcode}"
     try:
@@ -166,9 +176,18 @@ def describe_exit(exitcode: int | None) -> str:
     return f"was killed by {name}"
 
 
+def advise_start(exitcode: int | None) -> str:
+    """What to do about a worker that ended in this way before it was ready."""
+    if exitcode in _LOST:
+        return f"the initializer, or a module that it imports, did that {_LOST_CURE}"
+    return "run the initializer and the imports of the task's module by hand to see why"
+
+
 def _advice(exitcode: int | None) -> str:
     if exitcode is None:
         return "whoever started it ended before it could tell; retries=1 runs it again"
+    if exitcode in _LOST:
+        return f"the task, or one before it in that process, did that {_LOST_CURE}; retries=1 runs it again"
     if exitcode == -signal.SIGKILL:
         return "if nobody killed it, the kernel ran out of memory: use fewer processes; retries=1 runs it again"
     if exitcode < 0:

@@ -204,9 +204,29 @@ def refuse(reason: str) -> NoReturn:
     raise ZeroDivisionError(reason)
 
 
+class Raising:
+    """Raises *error* as it is pickled."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> NoReturn:
+        raise self.error
+
+
+def return_raising(error: BaseException | None) -> Raising | None:
+    """What raises *error* as it is pickled for the way back, or None."""
+    return None if error is None else Raising(error)
+
+
 def return_obstinate() -> Obstinate:
     """What can be pickled and not unpickled."""
     return Obstinate()
+
+
+def be_obstinate(number: int) -> int | Obstinate:
+    """Below 0: what can be pickled and not unpickled."""
+    return number if number >= 0 else Obstinate()
 
 
 def accept(value: object) -> str:
@@ -229,6 +249,39 @@ def environment_of_worker() -> tuple[str, list[str]]:
     return str(Path.cwd()), sys.argv
 
 
+def close_descriptors(_: object = None) -> int:
+    """What a library does that makes a daemon of its process."""
+    os.closerange(3, 1000)
+    return os.getpid()
+
+
+def close_descriptors_and_wait(_: object = None) -> None:
+    """The same, in a task that does not end."""
+    close_descriptors()
+    wait_for_ever()
+
+
+def block_signals_and_close_descriptors() -> None:
+    """The same, where only SIGKILL arrives."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    close_descriptors_and_wait()
+
+
+def close_descriptors_if(log: str, number: int) -> int:
+    """Some elements of a map do so; each leaves a line."""
+    note(log, number)
+    if number % 100 == 50:
+        close_descriptors()
+    return number
+
+
+def unblock_descriptors() -> None:
+    """What an event loop does to each descriptor that it is given; here it is given all."""
+    for fd in range(3, 1000):
+        with contextlib.suppress(OSError):
+            os.set_blocking(fd, False)
+
+
 # Initializers.
 
 
@@ -236,6 +289,12 @@ def kill_at_start(log: str) -> NoReturn:
     """An initializer that takes its process with it; each attempt adds a line to *log*."""
     note(log, os.getpid())
     kill_own_process()
+
+
+def close_at_start(log: str) -> None:
+    """An initializer that closes what its process needs; each attempt adds a line to *log*."""
+    note(log, os.getpid())
+    close_descriptors()
 
 
 def refuse_to_start() -> NoReturn:
@@ -282,3 +341,22 @@ def fork_and_return(number: int) -> int:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child, 0)
     return number * 2
+
+
+def fork_and_die(log: str, number: int) -> int:
+    """Below 0: forks a child that goes on into the rest of the worker, and dies when that has ended."""
+    if number < 0:
+        note(log, number)
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            kill_own_process()
+    return number
+
+
+def fork_as_initializer() -> None:
+    """An initializer that forks a child which goes on into the rest of the worker."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        keep(os.waitstatus_to_exitcode(status))

@@ -8,6 +8,8 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import queue
+import re
 import signal
 import sys
 import threading
@@ -464,6 +466,27 @@ def test_next_with_a_timeout(start_method: str) -> None:
             next(iterator)
 
 
+def test_waits_are_numbers() -> None:
+    """Whatever else is given is refused there and then, whether the result is there or not; ``inf`` is no limit."""
+    with forkful.Pool(3, context="fork") as pool:
+        pending, hanging = pool.apply_async(tasks.wait_for_ever), pool.imap(tasks.wait_for_ever, [0])
+        ended, iterator = pool.map_async(tasks.double, [3]), pool.imap(tasks.double, [1, 2])
+        for over in (-1, -float("inf")):
+            for get in (pending.get, hanging.next):
+                with pytest.raises(multiprocessing.TimeoutError):
+                    get(over)
+        assert [iterator.next(timeout=float("inf")), iterator.next(1e300)] == [2, 4]
+        ended.wait(float("inf"))
+        assert ended.get(float("inf")) == [6]
+        waits: list[Any] = [pending.get, pending.wait, ended.get, ended.wait, hanging.next]
+        for wait in waits:
+            with pytest.raises(TypeError, match="timeout must be a number of seconds, or None for no limit, not '1'"):
+                wait("1")
+            with pytest.raises(ValueError, match=r"timeout must be a number of seconds, .*not nan"):
+                wait(float("nan"))
+        assert_works(pool)
+
+
 # The end of a pool
 
 
@@ -738,6 +761,23 @@ def _call_if(task: Callable[[], None], number: int) -> int:
     return number
 
 
+@pytest.mark.parametrize("call", ["map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered", "outcomes"])
+def test_sizes_are_checked_at_the_call(call: str) -> None:
+    """Half an element, or a text, is the caller's error there and then; more than there can be is as good as all."""
+    with forkful.Pool(1, context="fork") as pool:
+        method = getattr(pool, call)
+        names = ["chunksize", "buffersize"] if call in {"imap", "imap_unordered", "outcomes"} else ["chunksize"]
+        for name in names:
+            for wrong in (2.5, 2.0, "3"):
+                with pytest.raises(TypeError, match=f"{name} must be a whole number from 1 up, not {wrong!r}"):
+                    method(tasks.accept, [(1,)], **{name: wrong})
+            with pytest.raises(ValueError, match=rf"{name.capitalize()} must be 1\+, not 0"):
+                method(tasks.accept, [(1,)], **{name: 0})
+        ended = method(tasks.accept, [(1,), (2,)], **dict.fromkeys(names, 2**70))
+        assert len(ended.get(WATCHDOG) if call.endswith("_async") else list(ended)) == 2
+        assert_works(pool)
+
+
 @pytest.mark.parametrize("call", ["apply", "apply_async", "map", "map_async", "imap", "outcomes"])
 def test_unpicklable_argument(call: str, start_method: str) -> None:
     """That task's error, at once; the others are done."""
@@ -768,6 +808,92 @@ def test_unpicklable_argument(call: str, start_method: str) -> None:
         assert_works(pool)
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("call", ["apply", "apply_async", "map", "map_async", "imap", "outcomes"])
+def test_argument_raises_what_is_no_exception(call: str, error: BaseException) -> None:
+    """As it is pickled: that is the error of its element; the others have their values, and the pool works on."""
+    raising = tasks.Raising(error)
+    items = [*[1] * 50, raising, 2]
+    with forkful.Pool(2, context="fork") as pool:
+        worker = _other_thread(pool.apply, tasks.own_pid)
+        if call == "apply":
+            with pytest.raises(type(error)):
+                pool.apply(tasks.accept, (raising,))
+        elif call == "apply_async":
+            with pytest.raises(type(error)):
+                pool.apply_async(tasks.accept, (raising,)).get(WATCHDOG)
+        elif call == "map":
+            with pytest.raises(type(error)):
+                pool.map(tasks.accept, items)
+        elif call == "map_async":  # in the thread of the pool, while nobody waits
+            ended: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+            pool.map_async(tasks.accept, items, error_callback=ended.put)
+            assert ended.get(timeout=WATCHDOG) is error
+        elif call == "imap":
+            iterator = pool.imap(tasks.accept, items)
+            ends = [_other_thread(iterator.next, WATCHDOG) for _ in items]
+            assert ends == [*["int"] * 50, error, "int"]
+        else:
+            outcomes = _other_thread(list, pool.outcomes(tasks.accept, items, ordered=True))
+            assert [outcome.value or outcome.error for outcome in outcomes] == [*["int"] * 50, error, "int"]
+        assert_works(pool)
+        assert worker in {member.pid for member in pool._pool}
+
+
+def _other_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """The value of a call in another thread than this, or what it raises."""
+    values: list[Any] = []
+
+    def run() -> None:
+        try:
+            values.append(function(*args))
+        except BaseException as error:
+            values.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return values.pop()
+
+
+@pytest.mark.parametrize("buffersize", [None, 1])  # with 1, it is pickled as the reader takes what was before it
+def test_interrupt_while_an_argument_is_pickled(buffersize: int | None) -> None:
+    """``KeyboardInterrupt`` in the main thread may be Ctrl-C, and is raised there; the map has its error and goes on."""
+    items = [*[1] * 50, tasks.Raising(KeyboardInterrupt()), *[2] * 50]
+    with forkful.Pool(2, context="fork") as pool:
+        pool.apply(tasks.own_pid)
+        outcomes: list[forkful.Outcome] = []
+        iterator = pool.outcomes(tasks.accept, items, ordered=True, buffersize=buffersize)
+        interrupts = 0
+        while len(outcomes) < len(items):
+            try:
+                outcomes.append(next(iterator))
+            except KeyboardInterrupt:
+                interrupts += 1
+        assert interrupts <= 1  # none if the pool's own thread had the wheel at that moment
+        assert [outcome.index for outcome in outcomes if not outcome.ok] == [50]
+        assert isinstance(outcomes[50].error, KeyboardInterrupt)
+        assert_works(pool)
+
+
+@pytest.mark.parametrize("call", ["map", "map_async", "imap", "outcomes", "apply", "apply_async"])
+def test_interrupt_at_once(call: str) -> None:
+    """The call itself is interrupted: what it had begun is given up."""
+    raising = tasks.Raising(KeyboardInterrupt())
+    pool = forkful.Pool(2, context="fork")
+    with pytest.raises(KeyboardInterrupt):
+        if call.startswith("apply"):
+            getattr(pool, call)(tasks.accept, (raising,))
+        elif call.startswith("map"):
+            getattr(pool, call)(tasks.accept, [raising] * 3)
+        else:
+            getattr(pool, call)(tasks.accept, [raising, *[1] * 10_000])
+    assert_works(pool)
+    pool.close()
+    pool.join()
+    assert not pool._master.pending
+
+
 @pytest.mark.parametrize("argument", [tasks.Obstinate(), [tasks.Obstinate()]])
 def test_argument_that_cannot_be_rebuilt(argument: object, start_method: str) -> None:
     """It fails in the worker: that task's error."""
@@ -792,6 +918,32 @@ def test_unpicklable_result(start_method: str) -> None:
         with pytest.raises(errors.UnpicklableError):
             pool.apply(tasks.return_obstinate)
         assert pool.apply(tasks.own_pid) == worker
+        assert_works(pool)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), KeyboardInterrupt()], ids=repr)
+def test_result_raises_what_is_no_exception(error: BaseException) -> None:
+    """As it is pickled: its element's error, and no worker dies of it."""
+    with forkful.Pool(1, context="fork") as pool:
+        assert pool.map(tasks.return_raising, [None] * 1000) == [None] * 1000
+        worker = pool.apply(tasks.own_pid)
+        with pytest.raises(errors.UnpicklableError, match=type(error).__name__) as caught:
+            pool.map(tasks.return_raising, [*[None] * 1000, error, *[None] * 1000], chunksize=2001)
+        assert "Raising" in caught.value.value
+        assert pool.apply(tasks.own_pid) == worker
+        assert_works(pool)
+
+
+def test_result_of_a_block_that_cannot_be_rebuilt() -> None:
+    """Results of a block travel together: no single element is blamed that may be innocent, but one is among those named."""
+    numbers = list(range(20_000))
+    numbers[15_000] = -1
+    with forkful.Pool(1, context="fork") as pool:
+        pool.map(tasks.be_obstinate, range(20_000))
+        with pytest.raises(errors.UnpicklableError, match="ZeroDivisionError: this is not to be rebuilt") as caught:
+            pool.map(tasks.be_obstinate, numbers, chunksize=20_000)
+        places = [int(number) for number in re.findall(r"be_obstinate\[(\d+)\]", str(caught.value))]
+        assert places[0] <= 15_000 <= places[-1]
         assert_works(pool)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from pathlib import Path
 
 import pytest
 
-from .support import Program, wait_for_ends
+import forkful
+from forkful import errors
+
+from . import tasks
+from .support import Program, assert_works, executions, wait_for_ends
 
 SOON = 5.0
 """Seconds in which a worker must be gone. The calls in C take hours, so it is not by their end that it goes."""
@@ -106,3 +111,24 @@ if __name__ == "__main__":
         returncode, output = parent.finish()
         assert (returncode, parent.stderr()) == (0, "")
         assert output == f"{[2 * n for n in range(5)]}\n{[2 * n for n in range(20)]}\n"
+
+
+def test_fork_of_a_task_starts_no_other_element(tmp_path: Path) -> None:
+    """A child that runs on into the rest of a block names none of it; else those would be blamed, and this one run again."""
+    log = tmp_path / "log"
+    function = functools.partial(tasks.fork_and_die, str(log))
+    numbers = list(range(20_000))
+    numbers[15_000] = -1
+    with forkful.Pool(1, context="fork") as pool:
+        pool.map(function, range(20_000))  # from now on the clock is not read after each element
+        with pytest.raises(errors.WorkerDied, match=r"\[15000\]: its worker .* was killed by SIGKILL"):
+            pool.map(function, numbers, chunksize=20_000)
+        assert executions(log) == {-1: 1}
+        assert_works(pool)
+
+
+def test_fork_of_an_initializer(start_method: str) -> None:
+    """The child that runs on into the rest of the worker leaves in silence."""
+    with forkful.Pool(1, tasks.fork_as_initializer, context=start_method) as pool:
+        assert pool.apply(tasks.kept) == [0]
+        assert_works(pool)

@@ -1,18 +1,21 @@
-"""What a program may find around it, or have done to itself, before it makes a pool."""
+"""What a program may find around it, or have done to itself, before it makes a pool; and what tasks do to their process."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 import forkful
 from forkful import errors
+from forkful.errors import LOST_SIGNAL
 
 from . import tasks
-from .support import Program, find_mold
+from .support import WATCHDOG, Program, assert_works, executions, find_mold
 
 CLOSED = """
 import os, sys
@@ -135,3 +138,93 @@ def test_mold_that_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         os.unlink(gate)
         assert pool.apply(tasks.double, (1,)) == 2
         assert find_mold() == mold
+
+
+LOST = "had its descriptors closed or broken under it" if LOST_SIGNAL != signal.SIGKILL else "killed by SIGKILL"
+
+
+@pytest.mark.parametrize("call", ["apply", "map", "outcomes"])
+def test_task_closes_descriptors(call: str, start_method: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its error says so; nothing is printed, and the worker is replaced."""
+    task = tasks.close_descriptors_and_wait
+    with forkful.Pool(2, context=start_method) as pool:
+        if call == "outcomes":
+            (outcome,) = pool.outcomes(task, [1])
+            error = outcome.error
+        else:
+            with pytest.raises(errors.WorkerDied) as caught:
+                pool.apply(task) if call == "apply" else pool.map(task, [1])
+            error = caught.value
+        assert isinstance(error, errors.WorkerDied)
+        assert LOST in str(error)
+        assert_works(pool)
+    assert capfd.readouterr().err == ""
+
+
+def test_task_closes_descriptors_and_blocks_signals() -> None:
+    """Then nothing tells who has killed it; but it is."""
+    with forkful.Pool(1, context="fork") as pool:
+        with pytest.raises(errors.WorkerDied, match="SIGKILL"):
+            pool.apply(tasks.block_signals_and_close_descriptors)
+        assert_works(pool)
+
+
+@pytest.mark.parametrize("call", ["apply_async", "map", "outcomes"])
+def test_tasks_close_descriptors_and_end(
+    call: str, start_method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They end with what they return, or with that error; the others with their values; nothing is printed."""
+    log = tmp_path / "log"
+    function = functools.partial(tasks.close_descriptors_if, str(log))
+    with forkful.Pool(2, context=start_method) as pool:
+        if call == "apply_async":
+            results = [pool.apply_async(function, (number,)) for number in range(300)]
+            for number, result in enumerate(results):
+                try:
+                    assert result.get(WATCHDOG) == number
+                except errors.WorkerDied as error:
+                    assert LOST in str(error)  # it need not come
+        elif call == "outcomes":
+            for outcome in pool.outcomes(function, range(300), chunksize=100):
+                assert outcome.value == outcome.index if outcome.ok else LOST in str(outcome.error)
+        else:
+            try:
+                assert pool.map(function, range(300)) == list(range(300))
+            except errors.WorkerDied as error:
+                assert LOST in str(error)
+        if call != "map":
+            assert executions(log) == dict.fromkeys(range(300), 1)
+        assert_works(pool)
+    assert capfd.readouterr().err == ""
+
+
+def test_initializer_closes_descriptors(start_method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The error comes after a handful of starts, and says so."""
+    log = tmp_path / "log"
+    with forkful.Pool(2, tasks.close_at_start, (str(log),), context=start_method) as pool:
+        with pytest.raises(errors.InitializerError, match=f"{LOST} before it was ready"):
+            pool.apply_async(tasks.double, (1,)).get(WATCHDOG)
+        assert len(executions(log)) <= 10
+    assert capfd.readouterr().err == ""
+
+
+NON_BLOCKING = """
+import forkful
+from tests.process import tasks
+
+size = 10_000_000
+if __name__ == "__main__":
+    with forkful.Pool(1, tasks.unblock_descriptors, context={method!r}) as pool:
+        worker = pool.apply(tasks.own_pid)
+        print(pool.apply(len, (b"x" * size,)) == len(pool.apply(tasks.blob, (size,))) == size)
+        print({{len(part) for part in pool.map(tasks.blob, [60_000] * 50)}}, pool.imap(tasks.double, [1]).next())
+        print(pool.apply(tasks.own_pid) == worker)
+"""
+
+
+def test_descriptors_made_non_blocking(start_method: str, tmp_path: Path) -> None:
+    """The worker waits where it must, and works on, also where more is sent than its pipes hold."""
+    with Program(cwd=tmp_path, code=NON_BLOCKING.format(method=start_method)) as program:
+        returncode, output = program.finish()
+        assert (returncode, program.stderr()) == (0, "")
+        assert output == "True\n{60000} 2\nTrue\n"

@@ -196,6 +196,31 @@ def test_large_frame_up(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
     assert [plain(received) for received in frames] == [(13, 1, body)]
 
 
+def test_worker_whose_descriptors_do_not_block(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """A task may have made them so: the worker waits all the same, in both directions, for whole frames."""
+    master, worker = narrow_ends
+    os.set_blocking(worker._down, False)
+    os.set_blocking(worker._up, False)
+    bodies = [os.urandom(1000) * size for size in (1, 9, 9, 9, 300, 1)]
+
+    def echo() -> None:
+        for _ in bodies:
+            received = worker.receive()
+            assert received is not None
+            worker.send(frame(13, received[1], received[2]))
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    for number, body in enumerate(bodies):
+        master.send(frame(4, number, body))
+    frames: list[tuple[int, int, memoryview]] = []
+    while len(frames) < len(bodies):
+        master.flush()
+        frames += master.receive()
+    thread.join()
+    assert [plain(received) for received in frames] == [(13, number, body) for number, body in enumerate(bodies)]
+
+
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="this system's pipes have one size")
 def test_channel_widens_for_large_frames(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """In the direction in which they go; small ones leave it as it is, so that a user's share lasts for many workers."""

@@ -16,6 +16,8 @@ import pytest
 
 import forkful.errors
 from forkful.errors import (
+    LOST_CODE,
+    LOST_SIGNAL,
     EngineUnavailable,
     ForkfulError,
     InitializerError,
@@ -29,6 +31,7 @@ from forkful.errors import (
     TaskTimeout,
     UnpicklableError,
     WorkerDied,
+    advise_start,
     describe_exit,
 )
 
@@ -137,6 +140,15 @@ def test_errors_are_what_programs_catch_today() -> None:
         assert issubclass(kind, ForkfulError)
 
 
+LOST = "had its descriptors closed or broken under it"
+
+
+def test_advice_for_a_start() -> None:
+    """What the initializer did where that is known; else how to find out."""
+    assert advise_start(LOST_CODE).startswith("the initializer, or a module that it imports, did that (os.closerange?)")
+    assert advise_start(1).startswith("run the initializer and the imports of the task's module by hand")
+
+
 def test_ends_in_words() -> None:
     """How a process ended."""
     assert describe_exit(None) == "ended, how is not known"
@@ -144,6 +156,7 @@ def test_ends_in_words() -> None:
     assert describe_exit(3) == "left with exit code 3"
     assert describe_exit(-9) == "was killed by SIGKILL"
     assert describe_exit(-11) == "was killed by SIGSEGV"
+    assert describe_exit(LOST_CODE) == LOST
     assert describe_exit(-250) == "was killed by signal 250"
 
 
@@ -154,6 +167,13 @@ def test_ends_in_words() -> None:
         (-int(signal.SIGSEGV), "was killed by SIGSEGV", "run it alone under `python -X faulthandler`"),
         (1, "left with exit code 1", "raise an exception instead"),
         (0, "left with exit code 0", "raise an exception instead"),
+        (LOST_CODE, LOST, "or one before it in that process, did that (os.closerange?): close only what it has opened"),
+        pytest.param(
+            -int(LOST_SIGNAL),
+            LOST,
+            "the task, or one before it",
+            marks=pytest.mark.skipif(LOST_SIGNAL == signal.SIGKILL, reason="no signal to spare on this system"),
+        ),
     ],
 )
 def test_message_of_a_death(exitcode: int, what: str, advice: str) -> None:

@@ -74,10 +74,33 @@ class Opaque:
 
 
 class Refusing:
-    """What refuses to be pickled with an error of its own."""
+    """What refuses to be pickled with an error of its own: at first, so many *times*, or always."""
 
-    def __reduce__(self) -> str:
-        raise LookupError("not today")
+    def __init__(self, error: BaseException | None = None, times: int = 10**9) -> None:
+        self.error = LookupError("not today") if error is None else error
+        self.times = times
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        if self.times:
+            self.times -= 1
+            raise self.error
+        return Refusing, ()
+
+
+class Unspeakable(Opaque):
+    """What cannot be pickled, nor shown."""
+
+    def __repr__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def elsewhere(function: Callable[[], Any]) -> Any:
+    """What *function* returns in a thread of its own."""
+    values: list[Any] = []
+    thread = threading.Thread(target=lambda: values.append(function()))
+    thread.start()
+    thread.join()
+    return values.pop()
 
 
 # Sequences.
@@ -174,6 +197,63 @@ def test_element_with_an_error_of_its_own() -> None:
     sink = Results()
     assert SequenceFeed(call(), sink, as_asked, [Refusing()]).take(1000) == []
     assert isinstance(sink.heard[0], LookupError)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=repr)
+def test_element_with_an_error_that_is_no_exception(error: BaseException) -> None:
+    """It is that element's, like any other."""
+    sink = Results()
+    feed = SequenceFeed(call(), sink, as_asked, [10, Refusing(error), 12])
+    assert items_of(feed.take(1000)) == [10, 12]
+    assert sink.heard == {1: error}
+
+
+@pytest.mark.parametrize("item", [Refusing(KeyboardInterrupt()), Unspeakable()])
+def test_element_that_raises_keyboard_interrupt(item: Any) -> None:
+    """It is that element's; no thread but the main one is ever told of Ctrl-C in this way."""
+    sink = Results()
+    feed = SequenceFeed(call(), sink, as_asked, [10, item, 12])
+    assert items_of(elsewhere(lambda: feed.take(1000))) == [10, 12]
+    assert sink.errors() == {1: "KeyboardInterrupt"}
+    assert feed.exhausted()
+    assert sink.aborted is None
+
+
+@pytest.mark.parametrize("item", [Refusing(KeyboardInterrupt()), Unspeakable()])
+def test_interrupt_is_passed_on(item: Any) -> None:
+    """In the main thread it may be Ctrl-C: it goes on its way when the element has it, and nothing is lost by that."""
+    sink = Results()
+    feed = SequenceFeed(call(), sink, few, [10, item, 12, 13, 14])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        feed.take(1000)
+    feed.fail(caught.value)  # as the loop does with all that a feed raises
+    assert sink.errors() == {1: "KeyboardInterrupt"}
+    assert sink.aborted is None
+    assert not feed.exhausted()
+    tasks = feed.take(1000) + feed.take(1000)
+    assert items_of(tasks) == [10, 12, 13, 14]
+    assert [task.base for task in tasks] == [0, 2, 3]
+    assert feed.exhausted()
+
+
+def test_interrupt_that_was_no_elements() -> None:
+    """Ctrl-C in the middle of a block: every element is pickled once more, and none has an error."""
+    sink = Results()
+    feed = SequenceFeed(call(), sink, as_asked, [10, Refusing(KeyboardInterrupt(), times=1), 12])
+    with pytest.raises(KeyboardInterrupt):
+        feed.take(1000)
+    assert sizes(feed.take(1000)) == [1, 1, 1]
+    assert sink.heard == {}
+
+
+def test_interrupt_at_the_end() -> None:
+    """There is nothing left to give, and nothing to wait for."""
+    sink = Results()
+    feed = SequenceFeed(call(), sink, as_asked, [Refusing(KeyboardInterrupt())])
+    with pytest.raises(KeyboardInterrupt):
+        feed.take(1000)
+    assert feed.exhausted()
+    assert sink.errors() == {0: "KeyboardInterrupt"}
 
 
 def test_function_travels_by_value_in_items() -> None:

@@ -234,6 +234,29 @@ def test_ledger_is_one_word(writer: Journal) -> None:
     assert writer.words[LEDGER] == (2**40 + RECORDS) << 16
 
 
+def test_copy_stores_nothing(writer: Journal, reader: Journal) -> None:
+    """Also through a view that was taken before; what was there stays."""
+    writer.commit(1, VALUE, b"one")
+    words = writer.words
+    writer.disown()
+    with pytest.raises(ValueError, match="released"):
+        words[STARTED] = 7
+    with pytest.raises(ValueError, match="released"):
+        writer.commit(1, VALUE, b"two")
+    writer.disown()  # a copy of the copy
+    assert reader.read_progress() == (0, 0)
+    assert read(reader) == (0, [(1, VALUE, b"one")])
+
+
+def test_copy_of_a_worker_that_was_writing(writer: Journal, reader: Journal) -> None:
+    """A view that another thread held at the fork stands in nobody's way."""
+    held = writer.data[:3]
+    writer.disown()
+    with pytest.raises(ValueError, match="released"):
+        writer.words[STARTED] = 7
+    held.release()
+
+
 def test_entries_of_the_index() -> None:
     """Count, kind and length come back as they went in, and records are cut at their lengths."""
     text = b"abcdefgh"

@@ -6,6 +6,8 @@ import math
 import multiprocessing
 import os
 import re
+import sys
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -14,9 +16,10 @@ from forkful._core import spawn
 from forkful.pool._options import (
     CallLimits,
     Options,
-    check_chunksize,
     check_limits,
     check_options,
+    check_size,
+    check_wait,
     cpu_count,
     start_method_of,
 )
@@ -28,6 +31,11 @@ def options(**changes: Any) -> Options:
     """Checked options, *changes* made to the defaults."""
     given = {"processes": 3, "initializer": None, "initargs": (), "maxtasksperchild": None, "context": None}
     return check_options(**(given | changes), limits=NO_LIMITS)
+
+
+def shown(value: object) -> str:
+    """How *value* looks in a message, as a pattern."""
+    return re.escape(repr(value))
 
 
 # Processors.
@@ -92,8 +100,36 @@ def test_timeouts_of_another_kind() -> None:
     """The message shows what was given."""
     wrong: Any
     for wrong in ("5", True, [1], 1j):
-        with pytest.raises(TypeError, match="timeout must be a number of seconds, not "):
+        with pytest.raises(
+            TypeError, match=f"timeout must be a number of seconds, or None for no limit, not {shown(wrong)}"
+        ):
             check_limits(wrong, 0)
+
+
+def test_timeouts_of_unusual_numbers() -> None:
+    """What no clock will see the end of is no limit."""
+    assert [check_limits(seconds, None).timeout for seconds in (1e300, 10**400)] == [None, None]
+    half: Any = Fraction(1, 2)
+    assert check_limits(half, None).timeout == 500_000_000
+
+
+# Waiting.
+
+
+def test_waits() -> None:
+    """Any number; None and what is endless are no limit, and what is negative is over, as with ``multiprocessing``."""
+    assert [check_wait(timeout) for timeout in (0, 1.5, True, Fraction(1, 4), -2)] == [0, 1.5, 1, 0.25, 0]
+    assert [check_wait(timeout) for timeout in (None, math.inf, 1e300, 10**400)] == [None] * 4
+    assert [check_wait(timeout) for timeout in (-math.inf, -(10**400))] == [0, 0]
+
+
+def test_waits_that_cannot_be() -> None:
+    """The message says what would do, and shows what was given."""
+    for wrong in ("1", b"1", [1], 1j, object):
+        with pytest.raises(TypeError, match=f"seconds, or None for no limit, not {shown(wrong)}$"):
+            check_wait(wrong)
+    with pytest.raises(ValueError, match=r"timeout must be a number of seconds, or None for no limit, not nan$"):
+        check_wait(math.nan)
 
 
 def test_retries() -> None:
@@ -132,6 +168,7 @@ def test_options_as_given() -> None:
     checked = check_options(2, print, iter("ab"), 7, "spawn", limits)
     assert checked == Options(2, print, ("a", "b"), 7, "spawn", limits)
     assert options(processes=1, maxtasksperchild=1)[:4] == (1, None, (), 1)
+    assert repr(options(maxtasksperchild=True).maxtasksperchild) == "1"
 
 
 def test_as_many_processes_as_processors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +204,16 @@ def test_initializer_that_cannot_be_called() -> None:
         options(initializer=5)
 
 
+def test_initargs_that_are_none() -> None:
+    """A single argument is the usual mistake; without an initializer nobody looks at None."""
+    for initializer in (None, print):
+        with pytest.raises(TypeError, match=r"initargs must be a sequence of arguments, such as \(5,\), not 5"):
+            options(initializer=initializer, initargs=5)
+    with pytest.raises(TypeError, match="initargs must be"):
+        options(initializer=print, initargs=None)
+    assert options(initargs=None).initargs == ()
+
+
 # Start methods.
 
 
@@ -190,9 +237,32 @@ def test_start_method_that_is_none() -> None:
         start_method_of("thread")
 
 
-def test_chunksizes() -> None:
-    """At least one element; None leaves it to the pool."""
-    assert [check_chunksize(size) for size in (None, 1, 99)] == [None, 1, 99]
-    for size in (0, -3):
-        with pytest.raises(ValueError, match=r"Chunksize must be 1\+, not "):
-            check_chunksize(size)
+def test_start_method_of_another_kind() -> None:
+    """As with a name that is none: what there is to choose from."""
+    for wrong in (5, b"fork", multiprocessing.context.SpawnContext, ["fork"]):
+        with pytest.raises(TypeError, match=f"context must be one of .*spawn.* or None, not {shown(wrong)}"):
+            start_method_of(wrong)
+
+
+class Seven:
+    """A whole number of another library's."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+def test_sizes() -> None:
+    """Whatever is a whole number, ``True`` included, as with ``multiprocessing``; more than memory holds is cut."""
+    assert [check_size("chunksize", size) for size in (1, 99, True, Seven())] == [1, 99, 1, 7]
+    assert 2**32 < check_size("chunksize", 2**100) < sys.maxsize
+
+
+def test_sizes_that_cannot_be() -> None:
+    """The message names the argument, shows what was given, and says what would do."""
+    for size in (0, -3, False):
+        with pytest.raises(ValueError, match=rf"^Chunksize must be 1\+, not {size}$"):
+            check_size("chunksize", size)
+    for wrong in (2.5, 2.0, "3", None, [1]):
+        message = rf"^buffersize must be a whole number from 1 up, not {shown(wrong)}$"
+        with pytest.raises(TypeError, match=message):
+            check_size("buffersize", wrong)

@@ -1396,3 +1396,12 @@ def test_parts_keep_what_their_task_was_given() -> None:
     assert (part.state, part.seat, part.done, part.cancelled) == (QUEUED, None, 0, 0)
     assert (part.units(), task.units()) == (1, 1)
     assert task.part(0, 1).attempts == 0
+
+
+def test_names_of_elements() -> None:
+    """For messages: one, or one of several where it is not known which."""
+    task = block(8, base=10)
+    assert task.describe(12) == f"task {task.name}[12]"
+    assert task.describe_one_of(12, 1) == task.describe(12)
+    assert task.describe_one_of(12, 3) == f"one of task {task.name}[12] to {task.name}[14]"
+    assert call().describe_one_of(0, 1) == f"task {call().name}"

@@ -109,6 +109,11 @@ class Task:
         """One element in words, for messages."""
         return f"task {self.name}" if self.style == CALL else f"task {self.name}[{index}]"
 
+    def describe_one_of(self, index: int, count: int) -> str:
+        """One of *count* elements from *index* on, it is not known which."""
+        name = self.describe(index)
+        return name if count == 1 else f"one of {name} to {self.name}[{index + count - 1}]"
+
     def units(self) -> int:
         """How many permits its remaining elements need."""
         return self.count - self.done if self.guarded else 1

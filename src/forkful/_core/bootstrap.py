@@ -15,6 +15,7 @@ from collections.abc import Callable
 from multiprocessing import process, resource_tracker, spawn, util
 from typing import Any, NamedTuple
 
+from ..errors import LOST_CODE
 from . import codec, signals
 from .channel import Permits, WorkerEnd
 from .journal import Journal
@@ -112,12 +113,14 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits))
     os.close(ends.journal)
     os.register_at_fork(after_in_child=worker.disown)
+    _become(setup, this)
     try:
-        _become(setup, this)
         if worker.prepare(_initializer_of(setup)):
             worker.serve()
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
+    except OSError:
+        sys.exit(LOST_CODE)  # a task, whose own errors do not come here, has closed what we need
 
 
 def _become(setup: Setup, this: _WorkerProcess) -> None:

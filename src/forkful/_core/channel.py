@@ -211,7 +211,7 @@ class MasterEnd:
 
 
 class WorkerEnd:
-    """The worker's end: blocking, one thread."""
+    """The worker's end: blocking, one thread; it goes on where a task has made the descriptors non-blocking."""
 
     def __init__(self, down: int, up: int) -> None:
         self._down = down
@@ -238,11 +238,15 @@ class WorkerEnd:
     def _read(self) -> bool:
         """Read once; False at the end."""
         target = self._reader.want()
-        if target is not None:
-            count = os.readv(self._down, [target])
-            self._frames.extend(self._reader.filled(count))
-            return count > 0
-        data = os.read(self._down, _READ_SIZE)
+        try:
+            if target is not None:
+                count = os.readv(self._down, [target])
+                self._frames.extend(self._reader.filled(count))
+                return count > 0
+            data = os.read(self._down, _READ_SIZE)
+        except BlockingIOError:
+            self._poll.poll()
+            return True
         self._frames.extend(self._reader.feed(data))
         return bool(data)
 
@@ -251,7 +255,10 @@ class WorkerEnd:
         size = sum(map(len, buffers))
         if size < _JOIN_BELOW:
             data = b"".join(buffers)
-            sent = os.write(self._up, data)
+            try:
+                sent = os.write(self._up, data)
+            except BlockingIOError:
+                sent = 0
             if sent == size:
                 return
             buffers = [data[sent:]]  # a signal came in between
@@ -260,7 +267,13 @@ class WorkerEnd:
             _widen(self._up)
         views = [memoryview(buffer) for buffer in buffers]
         while views:
-            sent = os.writev(self._up, views[:_IOV_LIMIT])
+            try:
+                sent = os.writev(self._up, views[:_IOV_LIMIT])
+            except BlockingIOError:
+                room = select.poll()
+                room.register(self._up, select.POLLOUT)
+                room.poll()
+                continue
             while views and sent >= len(views[0]):
                 sent -= len(views.pop(0))
             if sent:
@@ -327,6 +340,10 @@ class Permits:
             return bool(os.read(self._read_fd, self._unit))
         except BlockingIOError:
             return False
+
+    def check(self) -> None:
+        """Raises ``OSError`` when the descriptor was closed: better before the first task than instead of each."""
+        os.fstat(self._read_fd)
 
     def take_back(self, most: int) -> int:
         """Take up to *most* permits back; how many there were.  Called in the master."""

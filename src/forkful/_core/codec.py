@@ -164,8 +164,17 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
             blob = None
     except BaseException:  # user code runs here (__reduce__, __init__); SystemExit included
         blob = None
-    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    return dumps((blob, name, message_of(error), text), PROTOCOL)
+    return dumps((blob, _full_name(error), message_of(error), text), PROTOCOL)
+
+
+def encode_unreadable_error(error: BaseException) -> bytes:
+    """The same for one that `encode_error` breaks on: the name of its class is left."""
+    message = "its text cannot be had"
+    return dumps((None, _full_name(error), message, f"{_full_name(error)}: {message}\n"), PROTOCOL)
+
+
+def _full_name(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
 
 
 def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseException:

@@ -12,7 +12,7 @@ import select
 import threading
 from typing import Any
 
-from ..errors import InitializerError
+from ..errors import LOST_SIGNAL, InitializerError
 from . import codec
 from .channel import frame
 from .functions import Functions
@@ -237,7 +237,9 @@ class Crew:
                 self._read_frames(seat, post, events, drain=False)
                 if post.channel.ended:
                     self._unwatch(fd)
-                    post.child.kill()  # it has closed its channel: it is leaving, or no worker any more
+                    # It has closed its channel: it is leaving, and no signal changes how; or it is no worker any more.
+                    post.child.kill(LOST_SIGNAL)
+                    post.child.kill()  # where a task has blocked the other one
                     if post.child.fileno() < 0:
                         ended.append(seat)
             elif post.child.collect():

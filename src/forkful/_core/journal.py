@@ -17,6 +17,7 @@ then on it survives the worker.  `Journal.reset` comes only after the records we
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 
@@ -99,6 +100,15 @@ class Journal:
         self.serial += sent
         self.count = self.used = 0
         self.words[LEDGER] = self.serial << _SERIAL_SHIFT
+
+    def disown(self) -> None:
+        """In a copy of the worker that a task has forked: nothing can be stored any more, by whoever holds a view.
+
+        Storing is a ``ValueError`` from now on.
+        """
+        for view in (self.words, self.index, self.data):
+            with contextlib.suppress(BufferError):  # another thread, which was not copied, was using it
+                view.release()
 
     # In the master.
 

@@ -100,9 +100,7 @@ class Master:
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
         self._polling = False  # some thread is in, or just before, poll()
         self._polled_until: int | None = None  # and leaves it then
-        self.gave_up = (
-            False  # nothing more will be done: the books were interrupted, or this is a copy in a forked child
-        )
+        self.gave_up = False  # nothing more is done: the books were interrupted, or this is a copy in a forked child
         self.foreign = False  # the latter
         hold(self)
 
@@ -482,21 +480,23 @@ class Master:
             if self._has_given_up(error):
                 return
             raise
-        if self._sources:
-            self.feed()
-        self._deliver()
+        try:
+            if self._sources:
+                self.feed()
+        finally:
+            self._deliver()
 
     def _wait_for_descriptors(self, left: int | None, due: int | None, slot: Slot) -> list[tuple[int, int]]:
         self._crew.unseen = False
         self._polled_until = due
-        self._polling = True
+        outer, self._polling = self._polling, True
         try:
             # Whoever changed one of these before it could see `_polling` has not woken us.
             if slot.settled or self._inbox or self._crew.unseen or self._dropped or self._state.due != due:
                 left = 0
             return self._crew.wait(left)
         finally:
-            self._polling = False
+            self._polling = outer
 
     def _wake(self) -> None:
         """Bring the thread at the wheel out of ``poll()``, if it is there or about to be."""

@@ -33,9 +33,8 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
         return [(index, True, codec.loads(blob))]
     except BaseException as error:  # SystemExit in __setstate__ must not end the thread that others wait for
         codec.raise_if_interrupted(error)
-        return [
-            (at, False, codec.unreadable_result(task.describe(at), pid, error)) for at in range(index, index + count)
-        ]
+        failure = codec.unreadable_result(task.describe_one_of(index, count), pid, error)
+        return [(at, False, failure) for at in range(index, index + count)]
 
 
 def _rebuild_one(task: Task, index: int, blob: Any, pid: int | None, *, ok: bool) -> Part:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied, describe_exit
+from ..errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied, advise_start, describe_exit
 from .books import Seat, Task
 from .steps import Exited
 
@@ -37,6 +37,6 @@ def explain_failed_start(event: Exited) -> InitializerError:
         )
     return InitializerError(
         f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "
-        f"it was ready; run the initializer and the imports of the task's module by hand to see why",
+        f"it was ready; {advise_start(event.exitcode)}",
         pid=event.pid,
     )

@@ -281,8 +281,10 @@ class Wheel:
         with self._gate:
             if slot.waiters is not None and waiter in slot.waiters:
                 slot.waiters.remove(waiter)
-            if inner:
-                waiter.release()  # it may have slept through what woke the outer one
+            if inner:  # the outer wait may have missed what this one has seen
+                waiter.release()
+                if waiter.driving:
+                    self._wake()
                 return
             if waiter in self._sleepers:
                 self._sleepers.remove(waiter)

@@ -79,7 +79,24 @@ def _encode_alone(result: Any) -> tuple[bool, bytes]:
     try:
         return True, codec.encode_result(result)
     except BaseException as error:  # user code (__reduce__) may raise anything
-        return False, codec.encode_error(codec.unpicklable_result(result, error), skip_frames=0)
+        return False, _encode_unpicklable(result, error)
+
+
+def _encode_error(error: BaseException) -> bytes:
+    """An element's error; cannot fail.  A ``KeyboardInterrupt`` in its texts is nobody's Ctrl-C: the parent owns that."""
+    try:
+        return codec.encode_error(error)
+    except BaseException:
+        return codec.encode_unreadable_error(error)
+
+
+def _encode_unpicklable(result: Any, error: BaseException) -> bytes:
+    """The error of an element whose *result* raised *error* as it was pickled; cannot fail."""
+    try:
+        refusal = codec.unpicklable_result(result, error)
+    except BaseException as worse:  # in its __repr__
+        refusal = codec.unpicklable_result(type(result), worse)
+    return codec.encode_error(refusal, skip_frames=0)
 
 
 class Worker:
@@ -97,9 +114,14 @@ class Worker:
         self._disowned = False
 
     def disown(self) -> None:
-        """This is a copy of the worker that a task made with ``os.fork``: it must not speak for the worker."""
+        """This is a copy of the worker that a task made with ``os.fork``: it must not speak for the worker.
+
+        It may do what it likes until its function returns.  Then it ends, at the next commit; the elements up to there
+        fail before they are called, because they cannot be named.
+        """
         self._disowned = True
         self._channel.close()
+        self._journal.disown()
 
     def prepare(self, initializer: Callable[[], None] | None) -> bool:
         """Run the initializer and tell the master; whether the worker may go on."""
@@ -107,11 +129,16 @@ class Worker:
         try:
             if initializer is not None:
                 words[STARTED] = IN_INITIALIZER
-                initializer()
+                try:
+                    initializer()
+                finally:
+                    if self._disowned:
+                        os._exit(0)
                 words[STARTED] = 0
         except BaseException as error:  # SystemExit in an initializer is a failed initializer
-            self._channel.send(frame(REFUSED, 0, codec.encode_error(error)))
+            self._channel.send(frame(REFUSED, 0, _encode_error(error)))
             return False
+        self._permits.check()
         self._channel.send(frame(READY))
         return True
 
@@ -243,7 +270,7 @@ class Worker:
         except BaseException as error:  # neither function nor items can be read: every element's error
             self._started += count
             words[STARTED] = self._started
-            self._commit_group([_Failure(codec.encode_error(error))] * count, failed=True, begun=begun)
+            self._commit_group([_Failure(_encode_error(error))] * count, failed=True, begun=begun)
             return True
         if style == STAR:
             function = _Unpacking(function)
@@ -267,7 +294,7 @@ class Worker:
                         append(function(item))
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
                 failed = True
-                append(_Failure(codec.encode_error(error)))
+                append(_Failure(_encode_error(error)))
             ran = len(results) - held
             started += ran
             left -= ran
@@ -290,19 +317,19 @@ class Worker:
         try:
             blob = codec.encode_result(value)
         except BaseException as error:  # user code (__reduce__) may raise anything
-            self._commit(1, ERROR, codec.encode_error(codec.unpicklable_result(value, error), skip_frames=0), begun)
+            self._commit(1, ERROR, _encode_unpicklable(value, error), begun)
             return
         self._commit(1, VALUE, blob, begun)
 
     def _commit_error(self, error: BaseException, begun: int) -> None:
-        self._commit(1, ERROR, codec.encode_error(error), begun)
+        self._commit(1, ERROR, _encode_error(error), begun)
 
     def _commit_group(self, results: list[Any], *, failed: bool, begun: int) -> None:
         kind, blob = GROUP, b""
         if not failed:
             try:
                 blob = _dumps(results, codec.PROTOCOL)
-            except Exception:  # one of them cannot be pickled, or not by plain pickle: each on its own, below
+            except BaseException:  # one of them raises anything, or plain pickle cannot: each on its own, below
                 failed = True
         if failed:
             kind, blob = MIXED, _dumps([_encode_alone(result) for result in results], codec.PROTOCOL)

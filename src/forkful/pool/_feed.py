@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from .._core import codec
 from .._core.books import Sink, Task
@@ -48,18 +48,39 @@ class Feed:
         self._sink = sink
         self._block = block
         self._stopped = False
+        self._interrupt: KeyboardInterrupt | None = None  # came while elements were pickled, and is to be passed on
+        self._kept: list[Task] = []  # made before that: the next to give
 
     def take(self, room: int) -> list[Task]:
-        """Up to about *room* elements as tasks (a task is not divided to fit)."""
+        """Up to about *room* elements as tasks (a task is not divided to fit).
+
+        Raises:
+            KeyboardInterrupt: see `is_interrupt`.  Nothing is lost: what was made comes with the next call.
+        """
+        if self._kept:
+            tasks, self._kept = self._kept, []
+            return tasks
+        tasks = self._read(room)
+        if self._interrupt is not None:
+            self._kept = tasks
+            raise self._interrupt
+        return tasks
+
+    def _read(self, room: int) -> list[Task]:
         raise NotImplementedError
 
     def exhausted(self) -> bool:
         """Whether no task will ever come again."""
+        return not self._kept and self._is_read()
+
+    def _is_read(self) -> bool:
         raise NotImplementedError
 
     def fail(self, error: BaseException) -> None:
-        """It cannot be read any further: whoever waits for its results gets *error*."""
-        self._sink.abort(error)
+        """`take` has raised *error*: whoever waits for the results gets it, unless it was only passed on."""
+        interrupt, self._interrupt = self._interrupt, None
+        if error is not interrupt:
+            self._sink.abort(error)
 
     def lift_window(self) -> None:
         """Hold nothing back for a reader."""
@@ -80,14 +101,19 @@ class Feed:
         self.position += len(items)
         try:
             return [self._task(items, base)]
-        except Exception:  # one of them cannot be pickled: find out which
-            tasks = []
-            for index, item in enumerate(items, base):
-                try:
-                    tasks.append(self._task([item], index))
-                except Exception as error:
-                    self._refuse(index, item, error)
-            return tasks
+        except BaseException as error:  # one of them cannot be pickled: find out which
+            self._note(error)
+        tasks = []
+        for index, item in enumerate(items, base):
+            try:
+                tasks.append(self._task([item], index))
+            except BaseException as error:  # user code (__reduce__) may raise anything
+                self._refuse(index, item, error)
+        return tasks
+
+    def _note(self, error: BaseException) -> None:
+        if is_interrupt(error):
+            self._interrupt = error
 
     def _task(self, items: Items, base: int) -> Task:
         call = self._call
@@ -97,22 +123,38 @@ class Feed:
             timeout=call.limits.timeout, retries=call.limits.retries,
         )  # fmt: skip  # the constructor's own grouping
 
-    def _refuse(self, index: int, item: Any, error: Exception) -> None:
+    def _refuse(self, index: int, item: Any, error: BaseException) -> None:
         task = Task(self._sink, self.function, self.name, self._call.style, b"")
-        self._sink.fail(task, index, 1, explain_refusal(task.describe(index), item, error))
+        refusal = explain_refusal(task.describe(index), item, error)
+        self._note(refusal)
+        self._sink.fail(task, index, 1, refusal)
 
 
-def explain_refusal(name: str, item: Any, error: Exception) -> Exception:
+def is_interrupt(error: BaseException) -> TypeGuard[KeyboardInterrupt]:
+    """Whether *error*, which came while a task's arguments were pickled, may be the user's Ctrl-C.
+
+    The rule: whatever comes then is that task's error, ``SystemExit`` and ``GeneratorExit`` too.  So is
+    ``KeyboardInterrupt``; but Python raises that for Ctrl-C in the main thread, so there it is passed on as well, once
+    the task has its error and all others are safe: nobody waits for ever, and the pool works on.  An element of a map
+    has it as its error only if it came again when that element was pickled by itself.
+    """
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException:
     """The error of a task whose arguments cannot be pickled: pickle's own complaints become `UnpicklableError`."""
     if not isinstance(error, pickle.PicklingError | TypeError | AttributeError | RecursionError):
         return error  # raised by the user's own __reduce__: his error, as multiprocessing passes it on
-    refusal = UnpicklableError(
-        f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({codec.describe_error(error)}); "
-        f"pass plain data, or what is needed to make the object in the worker",
-        task=name,
-        exc=codec.short_repr(error),
-        value=codec.short_repr(item),
-    )
+    try:
+        refusal = UnpicklableError(
+            f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({codec.describe_error(error)}); "
+            f"pass plain data, or what is needed to make the object in the worker",
+            task=name,
+            exc=codec.short_repr(error),
+            value=codec.short_repr(item),
+        )
+    except KeyboardInterrupt as interrupt:  # in a __repr__ of the user's
+        return interrupt
     refusal.__cause__ = error
     return refusal
 
@@ -124,19 +166,17 @@ class SequenceFeed(Feed):
         super().__init__(call, sink, block)
         self._items = items
 
-    def take(self, room: int) -> list[Task]:
-        """Up to about *room* elements as tasks."""
+    def _read(self, room: int) -> list[Task]:
         tasks: list[Task] = []
-        while room > 0 and not self.exhausted():
+        while room > 0 and not self._is_read() and self._interrupt is None:
             items = self._items[self.position : self.position + self._size()]
             room -= len(items)
             tasks += self._make(items)
-        if self.exhausted():
+        if self._is_read():
             self._items = ()
         return tasks
 
-    def exhausted(self) -> bool:
-        """Whether all items are taken."""
+    def _is_read(self) -> bool:
         return self._stopped or self.position >= len(self._items)
 
     def stop(self) -> int:
@@ -177,10 +217,9 @@ class StreamFeed(Feed):
         self._reader = reader
         self._reader.allow(self._window)
 
-    def take(self, room: int) -> list[Task]:
-        """Up to about *room* elements as tasks."""
+    def _read(self, room: int) -> list[Task]:
         tasks: list[Task] = []
-        while room > 0 and not self.exhausted():
+        while room > 0 and not self._is_read() and self._interrupt is None:
             allowed = self._window - (self.position - self._fetched)
             size = self._chunk if self._call.exact else min(self._size(), max(1, allowed))
             if size > allowed:
@@ -196,8 +235,7 @@ class StreamFeed(Feed):
             self._on_end(self.position, self._reader.error)
         return tasks
 
-    def exhausted(self) -> bool:
-        """Whether the iterable has ended and all its items are taken."""
+    def _is_read(self) -> bool:
         return self._stopped or self._ended
 
     def stop(self) -> int:

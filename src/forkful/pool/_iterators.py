@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from .._core.master import FOREIGN
 from .._core.wheel import Slot
 from ..errors import InitializerError, PoolClosed, ResultTimeout
+from ._options import check_wait
 
 if TYPE_CHECKING:
     from .._core.books import Task
@@ -88,7 +89,12 @@ class Stream:
             if item is not None:
                 feed = self._feed
                 if feed is not None and feed.fetched(1):
-                    self._master.feed()
+                    try:
+                        self._master.feed()
+                    except BaseException:  # Ctrl-C: it has not been passed on yet
+                        self._items.appendleft(item)
+                        feed.fetched(-1)
+                        raise
                 return item
             if timeout is not None:
                 deadline = time.monotonic() + timeout if deadline is None else deadline
@@ -244,7 +250,7 @@ class IMapIterator(_Reader, Iterator[T], Generic[T]):
             ResultTimeout: (a ``multiprocessing.TimeoutError``) it has not come within *timeout* seconds.
             BaseException: what the element raised, or the iterable.
         """
-        outcome = self._fetch(timeout)
+        outcome = self._fetch(None if timeout is None else check_wait(timeout))
         if outcome.error is not None:
             raise outcome.error
         value: T = outcome.value

@@ -27,9 +27,10 @@ from ._feed import (
     StreamFeed,
     ThreadReader,
     explain_refusal,
+    is_interrupt,
 )
 from ._iterators import IMapIterator, OutcomeIterator, Stream
-from ._options import CallLimits, Options, check_chunksize, check_limits, check_options, start_method_of
+from ._options import CallLimits, Options, check_limits, check_options, check_size, start_method_of
 from ._results import AsyncResult, Callback, MapResult
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ class Pool:
         spawn.check_not_importing_main()
         self._start_method, inherited = _choose_start_method(options)
         supervisor = Supervisor(self._start_method, inherited)
-        self._master = Master(Limits(options.processes, maxtasksperchild), supervisor)
+        self._master = Master(Limits(options.processes, options.maxtasksperchild), supervisor)
         self._callbacks = Callbacks()
         self._state = RUN
         self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._callbacks)
@@ -177,18 +178,22 @@ class Pool:
     def _make_call(
         self, result: AsyncResult[Any], func: Any, args: Any, kwds: Mapping[str, Any] | None, limits: CallLimits
     ) -> Task | None:
-        """The task of one call, or None when its arguments cannot be pickled: then *result* has the error."""
+        """The task of one call, or None when its arguments cannot be pickled: then *result* has the error.
+
+        Raises:
+            KeyboardInterrupt: see `is_interrupt`.
+        """
         try:
             call = tuple(args), dict(kwds) if kwds else {}
-        except Exception as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
-            result.abandon_with(_explain_arguments(func, args, kwds, error))
+        except BaseException as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
+            _refuse(result, _explain_arguments(func, args, kwds, error))
             return None
         try:
             payload = codec.encode(call)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
             key, name = self._master.functions.register(func)
-        except Exception as error:
-            result.abandon_with(explain_refusal(f"task {codec.describe(func)}", args, error))
+        except BaseException as error:  # user code (__reduce__) may raise anything
+            _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
         task = Task(result, key, name, CALL, payload, timeout=limits.timeout, retries=limits.retries)
         result._task = task
@@ -268,8 +273,8 @@ class Pool:
         error_callback: Callback | None,
     ) -> MapResult[Any]:
         pool = self._running()
-        if chunksize is not None and chunksize < 1:
-            check_chunksize(chunksize)
+        if chunksize is not None:
+            chunksize = check_size("chunksize", chunksize)
         failure: Exception | None = None
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
@@ -290,8 +295,8 @@ class Pool:
             return result
         try:
             key, name = self._master.functions.register(func)
-        except Exception as error:
-            result.abandon(explain_refusal(f"task {codec.describe(func)}", func, error))
+        except BaseException as error:  # user code (__reduce__) may raise anything
+            _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
             return result
         guarded = limits.timeout is not None or limits.retries > 0
         exact = self._options.maxtasksperchild is not None
@@ -299,7 +304,11 @@ class Pool:
         call = Call(key, name, style, limits, guarded, most, exact)
         feed = SequenceFeed(call, result, self._master.block_of, items)
         result.follow(feed)
-        self._master.add_source(feed)
+        try:
+            self._master.add_source(feed)
+        except BaseException as error:  # Ctrl-C: nobody will hold the result
+            result.abort(error)
+            raise
         return result
 
     def imap(
@@ -371,9 +380,9 @@ class Pool:
         ordered: bool,
     ) -> Stream:
         self._running()
-        check_chunksize(chunksize)
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be 1 or more, not {buffersize!r}")
+        chunksize = check_size("chunksize", chunksize)
+        if buffersize is not None:
+            buffersize = check_size("buffersize", buffersize)
         limits = self._options.limits.override(timeout, retries)
         iterator, plain = iter(iterable), type(iterable) in PLAIN
         key, name = self._master.functions.register(func)
@@ -387,7 +396,11 @@ class Pool:
         reader = PlainReader(iterator) if plain else ThreadReader(iterator, self._master.nudge)
         feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end)
         stream.follow(feed)
-        self._master.add_source(feed)
+        try:
+            self._master.add_source(feed)
+        except BaseException:  # Ctrl-C: nobody will hold the iterator
+            stream.drop()
+            raise
         return stream
 
     # The pool itself.
@@ -493,7 +506,14 @@ class Pool:
         return self
 
 
-def _explain_arguments(func: Any, args: Any, kwds: Any, error: Exception) -> Exception:
+def _refuse(result: AsyncResult[Any], error: BaseException) -> None:
+    """End *result* with *error*, and pass that on where it may be the user's Ctrl-C."""
+    result.abandon_with(error)
+    if is_interrupt(error):
+        raise error
+
+
+def _explain_arguments(func: Any, args: Any, kwds: Any, error: BaseException) -> BaseException:
     name = codec.describe(func)
     if not isinstance(args, Iterable):
         one = codec.short_repr(args)

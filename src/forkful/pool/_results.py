@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .._core import codec
 from .._core.wheel import Slot, run_quietly
 from ..errors import InitializerError, ResultTimeout, TaskCancelled
+from ._options import check_wait
 
 if TYPE_CHECKING:
     from .._core.books import Task
@@ -56,6 +57,8 @@ class AsyncResult(Slot, Generic[T]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call has ended, at most *timeout* seconds; in a callback, until its value is known."""
+        if timeout is not None:
+            timeout = check_wait(timeout)
         pool = self._pool
         if pool is None:
             return
@@ -77,6 +80,8 @@ class AsyncResult(Slot, Generic[T]):
             BaseException: what the call raised, its remote traceback as ``__cause__``.
             TaskError: see `forkful.errors`.
         """
+        if timeout is not None:
+            timeout = check_wait(timeout)
         if not self.settled:
             self.wait(timeout)
             if not self.settled and (self._outcome is None or not self._is_in_callback()):
