@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,6 +263,57 @@ def test_result_that_terminates_the_pool(hook: list[Callable[[], object]], pool:
         results[1].get(WATCHDOG)
     with pytest.raises(errors.PoolTerminated):
         results[0].get(WATCHDOG)
+
+
+def once(function: Callable[[], None]) -> Callable[[], None]:
+    """*function*, but only the first time."""
+    left = [function]
+
+    def call() -> None:
+        if left:
+            left.pop()()
+
+    return call
+
+
+def leave(_signum: int, _frame: object) -> None:
+    """A signal handler as many programs have one."""
+    sys.exit(3)
+
+
+def test_handler_leaves_while_a_result_is_rebuilt(hook: list[Callable[[], object]], pool: Any) -> None:
+    """What it raises is not the result's error: it goes to the program, and the result to whoever asks again."""
+    before = signal.signal(signal.SIGUSR1, leave)
+    try:
+        hook[:] = [once(lambda: signal.raise_signal(signal.SIGUSR1))]
+        result = pool.apply_async(return_hooked)
+        with pytest.raises(SystemExit):
+            result.get(WATCHDOG)
+        assert result.get(WATCHDOG) == [None]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert_works(pool)
+
+
+class Pickled:
+    """Calls what `hooks` holds as it is pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for hook in hooks:
+            hook()
+        return (int, ())
+
+
+def test_handler_leaves_while_an_argument_is_pickled(hook: list[Callable[[], object]], pool: Any) -> None:
+    """Nor is it that of an argument."""
+    before = signal.signal(signal.SIGUSR1, leave)
+    try:
+        hook[:] = [once(lambda: signal.raise_signal(signal.SIGUSR1))]
+        with pytest.raises(SystemExit):
+            pool.map(tasks.double, [1, Pickled(), 3])
+        assert pool.map(tasks.double, [1, Pickled(), 3]) == [2, 0, 6]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_interrupt_while_a_result_is_rebuilt(hook: list[Callable[[], object]], pool: Any) -> None:

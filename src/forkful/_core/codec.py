@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import sys
 import threading
 import traceback
@@ -111,9 +112,28 @@ def describe(function: Any) -> str:
 _set_cause = BaseException.__dict__["__cause__"].__set__
 
 
-def raise_if_interrupted(error: BaseException) -> None:
-    """Raise *error* again if it is Ctrl-C, which only the main thread gets; else it comes from code of the user's."""
-    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+def is_interrupt(error: BaseException) -> bool:
+    """Whether *error*, which came while user code pickled or rebuilt something, may have come from outside of that code.
+
+    The rule: what comes then is the error of the task or result that was at work, ``SystemExit`` and ``GeneratorExit``
+    included.  But the main thread may get Ctrl-C at any point, and the exception of a signal handler: those are passed
+    on, once nobody can wait for ever because of them.  ``KeyboardInterrupt`` counts as Ctrl-C there, whoever raised it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return isinstance(error, KeyboardInterrupt) or _is_of_a_handler(error)
+
+
+def _is_of_a_handler(error: BaseException) -> bool:
+    """Whether a signal handler that is installed now had a part in *error*, as its traceback tells."""
+    handlers = [signal.getsignal(signum) for signum in signal.valid_signals()]
+    codes = {getattr(getattr(handler, "__func__", handler), "__code__", None) for handler in handlers} - {None}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def raise_if_interrupt(error: BaseException) -> None:
+    """Raise *error* again if `is_interrupt`."""
+    if is_interrupt(error):
         raise error
 
 
@@ -188,7 +208,7 @@ def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseEx
         # Not by assignment: a frozen dataclass refuses that, and a property of the user's could do anything.
         _set_cause(error, RemoteTraceback(f'\n"""\n{text}"""'))
     except BaseException as failure:  # user code runs here; its failure is reported as RemoteError
-        raise_if_interrupted(failure)
+        raise_if_interrupt(failure)
         error = RemoteError(
             f"{task}: {name}: {message} (raised in worker {pid}; this exception cannot be rebuilt from its pickle, "
             f"give it a __reduce__ or an __init__ that takes its args)",

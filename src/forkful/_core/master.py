@@ -32,6 +32,7 @@ from typing import Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
 from .books import Limits, Task
+from .codec import is_interrupt
 from .crew import Crew
 from .functions import Functions
 from .records import rebuild
@@ -401,8 +402,8 @@ class Master:
     def _deliver(self) -> None:
         """Hand over what has ended.  Without the lock: rebuilding results is user code, which may call the pool.
 
-        What user code raises is the element's error.  Only Ctrl-C, in the main thread, is the user's: then the element
-        is put back for whoever waits next, and the pool goes on.
+        What user code raises is the element's error, but for what `is_interrupt` says came from outside, such as
+        Ctrl-C: then the element is put back for whoever waits next, and the pool goes on.
         """
         if self._undelivered:
             self._delivering.append(threading.get_ident())
@@ -436,7 +437,7 @@ class Master:
                 else:
                     sink.refuse(task, at, what, pid)
         except BaseException as interruption:
-            if delivery is None or not isinstance(interruption, KeyboardInterrupt):
+            if delivery is None or not is_interrupt(interruption):
                 self._give_up(interruption)
             else:
                 self._undelivered.appendleft(delivery)

@@ -20,7 +20,7 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
     Whatever the user's code raises is an element's error, `UnpicklableError` or `RemoteError`.
 
     Raises:
-        KeyboardInterrupt: the user pressed Ctrl-C meanwhile; to be tried again.
+        BaseException: what `codec.is_interrupt` says is not of the user's code that ran here; to be tried again.
     """
     if kind == VALUE:
         return [_rebuild_one(task, index, blob, pid, ok=True)]
@@ -32,7 +32,7 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
     try:
         return [(index, True, codec.loads(blob))]
     except BaseException as error:  # SystemExit in __setstate__ must not end the thread that others wait for
-        codec.raise_if_interrupted(error)
+        codec.raise_if_interrupt(error)
         failure = codec.unreadable_result(task.describe_one_of(index, count), pid, error)
         return [(at, False, failure) for at in range(index, index + count)]
 
@@ -43,5 +43,5 @@ def _rebuild_one(task: Task, index: int, blob: Any, pid: int | None, *, ok: bool
     try:
         return index, True, [codec.loads(blob)]
     except BaseException as error:  # likewise
-        codec.raise_if_interrupted(error)
+        codec.raise_if_interrupt(error)
         return index, False, codec.unreadable_result(task.describe(index), pid, error)

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from .._core import codec
 from .._core.books import Sink, Task
@@ -48,14 +48,14 @@ class Feed:
         self._sink = sink
         self._block = block
         self._stopped = False
-        self._interrupt: KeyboardInterrupt | None = None  # came while elements were pickled, and is to be passed on
+        self._interrupt: BaseException | None = None  # came while elements were pickled, and is to be passed on
         self._kept: list[Task] = []  # made before that: the next to give
 
     def take(self, room: int) -> list[Task]:
         """Up to about *room* elements as tasks (a task is not divided to fit).
 
         Raises:
-            KeyboardInterrupt: see `is_interrupt`.  Nothing is lost: what was made comes with the next call.
+            BaseException: see `codec.is_interrupt`.  Nothing is lost: what was made comes with the next call.
         """
         if self._kept:
             tasks, self._kept = self._kept, []
@@ -112,7 +112,7 @@ class Feed:
         return tasks
 
     def _note(self, error: BaseException) -> None:
-        if is_interrupt(error):
+        if codec.is_interrupt(error):
             self._interrupt = error
 
     def _task(self, items: Items, base: int) -> Task:
@@ -128,17 +128,6 @@ class Feed:
         refusal = explain_refusal(task.describe(index), item, error)
         self._note(refusal)
         self._sink.fail(task, index, 1, refusal)
-
-
-def is_interrupt(error: BaseException) -> TypeGuard[KeyboardInterrupt]:
-    """Whether *error*, which came while a task's arguments were pickled, may be the user's Ctrl-C.
-
-    The rule: whatever comes then is that task's error, ``SystemExit`` and ``GeneratorExit`` too.  So is
-    ``KeyboardInterrupt``; but Python raises that for Ctrl-C in the main thread, so there it is passed on as well, once
-    the task has its error and all others are safe: nobody waits for ever, and the pool works on.  An element of a map
-    has it as its error only if it came again when that element was pickled by itself.
-    """
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException:

@@ -27,7 +27,6 @@ from ._feed import (
     StreamFeed,
     ThreadReader,
     explain_refusal,
-    is_interrupt,
 )
 from ._iterators import IMapIterator, OutcomeIterator, Stream
 from ._options import CallLimits, Options, check_limits, check_options, check_size, start_method_of
@@ -181,7 +180,7 @@ class Pool:
         """The task of one call, or None when its arguments cannot be pickled: then *result* has the error.
 
         Raises:
-            KeyboardInterrupt: see `is_interrupt`.
+            BaseException: see `codec.is_interrupt`.
         """
         try:
             call = tuple(args), dict(kwds) if kwds else {}
@@ -509,7 +508,7 @@ class Pool:
 def _refuse(result: AsyncResult[Any], error: BaseException) -> None:
     """End *result* with *error*, and pass that on where it may be the user's Ctrl-C."""
     result.abandon_with(error)
-    if is_interrupt(error):
+    if codec.is_interrupt(error):
         raise error
 
 
