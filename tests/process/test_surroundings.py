@@ -135,3 +135,22 @@ def test_mold_that_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         os.unlink(gate)
         assert pool.apply(tasks.double, (1,)) == 2
         assert find_mold() == mold
+
+
+def test_sigpipe_at_its_default(tmp_path: Path) -> None:
+    """As in programs that write into pipes: a dead mold is replaced, and is nobody's death."""
+    code = """
+import os, signal
+import forkful
+from tests.process import tasks
+from tests.process.support import find_mold
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    with forkful.Pool(2, context="forkserver", maxtasksperchild=1) as pool:
+        print(pool.apply(tasks.double, (1,)))
+        os.kill(find_mold(), signal.SIGKILL)
+        print(pool.map(tasks.double, [1, 2, 3], chunksize=1))
+"""
+    with Program(cwd=tmp_path, code=code) as program:
+        assert program.finish() == (0, "2\n[2, 4, 6]\n"), program.stderr()

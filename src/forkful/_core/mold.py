@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import struct
+from collections.abc import Sequence
 
 from . import bootstrap
 from .signals import ignore
@@ -29,12 +30,13 @@ STATUS = struct.Struct("=cq")  # kind, number
 BORN, DIED, UNBORN = b"P", b"X", b"E"  # number: pid, exit code, errno
 MAX_FDS = 250
 _FD_SIZE = array.array("i").itemsize
+_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have SIGPIPE back at its default, where it would end it
 
 
-def send_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+def send_fds(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
     """Send *data* with copies of *fds*."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([data], ancillary)
+    sock.sendmsg([data], ancillary, _NOSIGNAL)
 
 
 def receive_fds(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -95,7 +97,7 @@ class _Mold:
         try:
             pid = os.fork()
         except OSError as error:  # no process to be had
-            status.send(STATUS.pack(UNBORN, error.errno or 0))
+            send_fds(status, STATUS.pack(UNBORN, error.errno or 0))
             pid = -1
         if pid == 0:
             return self._become_worker(status, fds[1:])
@@ -131,7 +133,7 @@ class _Mold:
                 return
             sock = self._status.pop(pid)
             try:
-                sock.send(STATUS.pack(DIED, os.waitstatus_to_exitcode(status)))
+                send_fds(sock, STATUS.pack(DIED, os.waitstatus_to_exitcode(status)))
             except OSError:
                 pass  # nobody waits for it any more
             sock.close()
