@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,22 @@ if __name__ == "__main__":
 """
     with Program(cwd=tmp_path, code=code) as program:
         assert program.finish() == (0, "2\n[2, 4, 6]\n"), program.stderr()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="without pidfds there are only numbers")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_number_of_a_worker_that_was_reaped(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that waits for any child may take a worker's end from us; its number may then be another process's."""
+    with forkful.Pool(1, context=method) as pool:
+        pool.apply(tasks.double, (1,))
+        post = pool._master._crew.posts[0]
+        worker = pool._pool[0].pid
+        assert worker is not None
+        with pool._master._lock:  # nobody of us looks at it meanwhile
+            os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "kill", lambda *_: pytest.fail("another process may have that number"))
+                assert post.child is not None
+                post.child.kill()
+        assert pool.apply(tasks.double, (2,)) == 4

@@ -215,8 +215,12 @@ class DirectChild(Child):
         self._wait(0)
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
-        if not self.ended:  # not reaped, so the number is still its own
-            with contextlib.suppress(ProcessLookupError):
+        if self.ended:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self._pidfd >= 0:  # this program may have reaped it (``os.wait()``, SIGCHLD ignored): not by its number
+                signal.pidfd_send_signal(self._pidfd, signum)
+            else:
                 os.kill(self._pid, signum)
 
     def close(self) -> None:
