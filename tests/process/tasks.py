@@ -229,6 +229,11 @@ def environment_of_worker() -> tuple[str, list[str]]:
     return str(Path.cwd()), sys.argv
 
 
+def blocked_signals() -> set[int]:
+    """What the worker's main thread has blocked."""
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+
+
 # Initializers.
 
 

@@ -124,7 +124,7 @@ class _Mold:
             sock.close()
         os.close(self._wake_r)
         os.close(self._wake_w)
-        return bootstrap.run_child(bootstrap.Ends(*fds[: bootstrap.ENDS]), fds[bootstrap.ENDS :])
+        return bootstrap.run_child(bootstrap.Ends(*fds[: bootstrap.ENDS]), fds[bootstrap.ENDS :], ())
 
     def _reap(self) -> None:
         while self._status:
@@ -144,7 +144,10 @@ def main(control_fd: int) -> None:
     bootstrap.fill_standard_streams()
     bootstrap.empty_stdin()
     signal.signal(signal.SIGINT, ignore)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    code = _Mold(socket.socket(fileno=control_fd)).serve()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    mold = _Mold(socket.socket(fileno=control_fd))
+    # Nothing of what the thread that needed a mold first had blocked: without SIGCHLD it would never reap.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    code = mold.serve()
     if code is not None:
         bootstrap.leave(code)

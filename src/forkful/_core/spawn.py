@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import select
@@ -15,16 +16,16 @@ import signal
 import socket
 import sys
 import threading
-import warnings
+import types
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import starmap
 from multiprocessing import context, get_start_method, process, reduction, resource_tracker
 from multiprocessing import spawn as mp_spawn
-from typing import Any
+from typing import Any, NoReturn
 
 from . import bootstrap, mold
 from .bootstrap import Ends, InheritedFd
-from .signals import hold_interrupts
 
 _PACKAGE = __package__
 _HAVE_PIDFD = hasattr(os, "pidfd_open")
@@ -140,6 +141,27 @@ def above_standard_streams() -> Iterator[None]:
 
 # Children.
 
+_SIGNALS = signal.valid_signals()
+
+
+def _note(into: list[Any], function: Callable[[], Any]) -> None:
+    """Put what *function* returns into *into*, in one step of the interpreter.
+
+    With an assignment, a signal's handler could run, and raise, between the return and the assignment, and nobody would
+    know of the new process.  Blocked signals are no help: another thread takes them, and the handler runs in this one.
+    """
+    into.extend(starmap(function, [()]))
+
+
+def _fork(into: list[int]) -> None:
+    into.extend(starmap(os.fork, [()]))
+
+
+# `_note` for a fork.  Python 3.12 warns of forks beside threads; whoever chose ``fork`` chose that, and the pool's own
+# thread is one.  A warning belongs to the module of the code that causes it, and where that has no name there is none.
+# Warning filters would be no way: all threads share them, and two that change and restore them leave either's behind.
+_note_fork = types.FunctionType(_fork.__code__, {"__name__": None, "os": os, "starmap": starmap})
+
 
 class Child:
     """A worker process as its parent sees it."""
@@ -149,6 +171,14 @@ class Child:
         self.ended = False
         self.refusal: OSError | None = None  # why there has never been a process
         hold(self)
+
+    def start(self, ends: Ends, extra: list[int]) -> None:
+        """Start it; whatever interrupts this, it is known from here on whether there is a process.
+
+        Raises:
+            OSError: the system gives none.
+        """
+        raise NotImplementedError
 
     @property
     def pid(self) -> int | None:
@@ -182,24 +212,52 @@ class Child:
 
 
 class DirectChild(Child):
-    """A child of this process (``fork``, ``spawn``)."""
+    """A child of this process."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._pidfd = os.pidfd_open(pid) if _HAVE_PIDFD else -1
+    def __init__(self) -> None:
+        self._born: list[int] = []  # its pid, from the instant it has one: see `_note`
+        self._pidfd = -1
         super().__init__()
 
     @property
-    def pid(self) -> int:
-        return self._pid
+    def pid(self) -> int | None:
+        return self._born[0] if self._born else None
+
+    def execute(self, program: str, fds: list[int]) -> None:
+        """Start ``python`` on ``bootstrap.main`` with *program* and *fds*, which it inherits."""
+        executable = os.fsdecode(mp_spawn.get_executable())
+        name = _PACKAGE.partition(".")[0]
+        code = _PROGRAM.format(name=name, file=sys.modules[name].__file__, package=_PACKAGE)
+        arguments = [executable, *_interpreter_options(), "-c", code, program, *map(str, fds)]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        run = functools.partial(
+            os.posix_spawn,
+            executable,
+            arguments,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds],  # onto itself: inherited in spite of O_CLOEXEC
+            setsigmask={*before, signal.SIGINT},  # else Ctrl-C would have the interpreter print its own traceback
+        )
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            _note(self._born, run)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._watch()
+
+    def _watch(self) -> None:
+        if _HAVE_PIDFD:
+            self._pidfd = os.pidfd_open(self._born[0])
 
     def fileno(self) -> int:
         return self._pidfd
 
     def _wait(self, flags: int) -> bool:
+        if not self._born:
+            self.ended = True
         if not self.ended:
             try:
-                pid, status = os.waitpid(self._pid, flags)
+                pid, status = os.waitpid(self._born[0], flags)
             except ChildProcessError:  # somebody else in this program has reaped it: how it ended is lost
                 self.ended = True
             else:
@@ -215,13 +273,13 @@ class DirectChild(Child):
         self._wait(0)
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
-        if self.ended:
+        if self.ended or not self._born:
             return
         with contextlib.suppress(ProcessLookupError):
             if self._pidfd >= 0:  # this program may have reaped it (``os.wait()``, SIGCHLD ignored): not by its number
                 signal.pidfd_send_signal(self._pidfd, signum)
             else:
-                os.kill(self._pid, signum)
+                os.kill(self._born[0], signum)
 
     def close(self) -> None:
         if self._pidfd >= 0:
@@ -229,16 +287,59 @@ class DirectChild(Child):
             self._pidfd = -1
 
 
+class SpawnedChild(DirectChild):
+    """A worker that is a new interpreter."""
+
+    def start(self, ends: Ends, extra: list[int]) -> None:
+        self.execute("worker", [*ends, *extra])
+
+
+class ForkedChild(DirectChild):
+    """A worker that is a copy of this process."""
+
+    def start(self, ends: Ends, extra: list[int]) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError, OSError):
+                stream.flush()  # else both processes would write what the buffer holds
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            # The child must not run this program's handlers: it gets no signal until it has dispositions of its own.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            _note_fork(self._born)
+            if self._born == [0]:
+                _be_forked(ends, extra, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._watch()
+
+
+def _be_forked(ends: Ends, extra: list[int], mask: set[int]) -> NoReturn:
+    """Runs in the child."""
+    code = 1
+    try:
+        bootstrap.forget_parent()
+        code = bootstrap.run_child(ends, extra, mask)
+    finally:
+        bootstrap.leave(code)
+
+
 class MoldChild(Child):
     """A child of the mold, known through its status socket; through its pidfd, should the mold die before it."""
 
-    def __init__(self, status: socket.socket, mold_process: DirectChild) -> None:
-        self._status = status
-        self._mold = mold_process
+    def __init__(self) -> None:
+        self._status: socket.socket | None = None
+        self._mold: DirectChild | None = None
         self._pid: int | None = None
         self._pidfd = -1
         self._orphaned = False
         super().__init__()
+
+    def start(self, ends: Ends, extra: list[int]) -> None:
+        self._status, theirs = socket.socketpair()
+        self.ended = True  # unless the mold is asked for it
+        with theirs:
+            self._mold = _molds[0].request([theirs.fileno(), *ends, *extra])
+        self.ended = False
 
     @property
     def pid(self) -> int | None:
@@ -247,9 +348,13 @@ class MoldChild(Child):
         return self._pid
 
     def fileno(self) -> int:
-        return self._pidfd if self._orphaned else self._status.fileno()
+        if self._orphaned or self._status is None:
+            return self._pidfd
+        return self._status.fileno()
 
     def _read(self, flags: int) -> None:
+        assert self._status is not None
+        assert self._mold is not None
         try:
             data, fds = mold.receive_fds(self._status, mold.STATUS.size, flags)
         except BlockingIOError:
@@ -302,7 +407,8 @@ class MoldChild(Child):
                 os.kill(self.pid, signum)
 
     def close(self) -> None:
-        self._status.close()
+        if self._status is not None:
+            self._status.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -321,49 +427,6 @@ def _interpreter_options() -> list[str]:
     return list(util._args_from_interpreter_flags())  # type: ignore[attr-defined]
 
 
-def _exec_child(program: str, fds: list[int]) -> int:
-    """Start ``python`` on ``bootstrap.main`` with *program* and *fds*, which it inherits; its pid."""
-    executable = os.fsdecode(mp_spawn.get_executable())
-    name = _PACKAGE.partition(".")[0]
-    code = _PROGRAM.format(name=name, file=sys.modules[name].__file__, package=_PACKAGE)
-    arguments = [executable, *_interpreter_options(), "-c", code, program, *map(str, fds)]
-    with hold_interrupts():
-        return os.posix_spawn(
-            executable,
-            arguments,
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds],  # onto itself: inherited in spite of O_CLOEXEC
-        )
-
-
-def _start_spawn(ends: Ends, extra: list[int]) -> Child:
-    return DirectChild(_exec_child("worker", [*ends, *extra]))
-
-
-def _start_fork(ends: Ends, extra: list[int]) -> Child:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            stream.flush()  # else both processes would write what the buffer holds
-    with hold_interrupts(), _expected_fork():
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:  # in the child
-                bootstrap.forget_parent()
-                code = bootstrap.run_child(ends, extra)
-            finally:
-                bootstrap.leave(code)
-    return DirectChild(pid)
-
-
-@contextlib.contextmanager
-def _expected_fork() -> Iterator[None]:
-    """Python 3.12 warns of forks beside threads; whoever chose ``fork`` chose that, and the pool's own thread is one."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*use of fork")
-        yield
-
-
 class _MoldClient:
     """The parent's end of a mold, shared by the pools of this process."""
 
@@ -373,27 +436,29 @@ class _MoldClient:
         self._process: DirectChild | None = None
         self._control: socket.socket | None = None
 
-    def start(self, ends: Ends, extra: list[int]) -> Child:
-        """Have the mold fork a worker; a mold that has died is replaced."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            with self._lock:
-                if self._control is None:
-                    self._launch()
-                try:
-                    self._request([theirs.fileno(), *ends, *extra])
-                except OSError:
-                    self.stop()
-                    self._launch()
-                    self._request([theirs.fileno(), *ends, *extra])
-                assert self._process is not None
-                return MoldChild(ours, self._process)
+    def request(self, fds: list[int]) -> DirectChild:
+        """Have the mold fork a worker with *fds*; a mold that has died is replaced.  The mold's process."""
+        with self._lock:
+            if self._control is None:
+                self._launch()
+            try:
+                self._request(fds)
+            except OSError:
+                self.stop()
+                self._launch()
+                self._request(fds)
+            assert self._process is not None
+            return self._process
 
     def _launch(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = DirectChild(_exec_child("mold", [theirs.fileno()]))
-        self._control = ours
+        self._control, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = process = DirectChild()
+                process.execute("mold", [theirs.fileno()])
+        except BaseException:
+            self.stop()
+            raise
 
     def _request(self, fds: list[int]) -> None:
         assert self._control is not None
@@ -441,15 +506,7 @@ def release_mold() -> None:
             _molds.pop().stop()
 
 
-def _start_in_mold(ends: Ends, extra: list[int]) -> Child:
-    return _molds[0].start(ends, extra)
-
-
-START_METHODS: dict[str, Callable[[Ends, list[int]], Child]] = {
-    "forkserver": _start_in_mold,
-    "spawn": _start_spawn,
-    "fork": _start_fork,
-}
+START_METHODS: dict[str, type[Child]] = {"forkserver": MoldChild, "spawn": SpawnedChild, "fork": ForkedChild}
 
 
 def chosen_start_method() -> str | None:

@@ -99,9 +99,10 @@ class Supervisor:
         self.newest = post = Post(self._numbers)
         try:
             extra: list[int] = []
-            initializer: Any = self._initializer
+            initializer: Any = None
             tracker: int | None = None
             if self.start_method != "fork":
+                initializer = self._initializer
                 if initializer is not None:
                     initializer, extra = spawn.pack_inheritance(initializer)
                 fd = spawn.tracker_fd()
@@ -109,25 +110,23 @@ class Supervisor:
                     tracker = len(extra)
                     extra = [*extra, fd]
             setup = self._setup(post.number, initializer, tracker)
-            if self.start_method == "fork":
-                post.child = self._fork(post, setup)
-            else:
-                post.channel.send(frame(SETUP, 0, codec.encode(setup)))
-                post.child = spawn.START_METHODS[self.start_method](post.ends, extra)
+            # Under fork the initializer is inherited, not pickled: it crosses in a list, and the frame without it.
+            post.channel.send(frame(SETUP, 0, codec.encode(setup)))
+            post.child = child = spawn.START_METHODS[self.start_method]()  # known here before there is a process
+            if self.start_method == "fork" and self._initializer is not None:
+                spawn.inherited_initializer[:] = [self._initializer]
+            try:
+                child.start(post.ends, extra)
+            finally:
+                spawn.inherited_initializer.clear()
         except BaseException:
+            if post.child is not None:
+                post.child.kill()
+                post.child.await_end()
             post.close()
             raise
         post.close_theirs()
         return post
-
-    def _fork(self, post: Post, setup: Setup) -> spawn.Child:
-        # The initializer is inherited, not pickled: it crosses in this list, and the frame without it.
-        spawn.inherited_initializer[:] = [self._initializer] if self._initializer is not None else []
-        try:
-            post.channel.send(frame(SETUP, 0, codec.encode(setup._replace(initializer=None))))
-            return spawn.START_METHODS["fork"](post.ends, [])
-        finally:
-            spawn.inherited_initializer.clear()
 
     def _setup(self, number: int, initializer: Any, tracker: int | None) -> Setup:
         forked = self.start_method == "fork"
