@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
+import mmap
 import os
 import signal
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import forkful
 from forkful import errors
+from forkful._core.supervisor import Supervisor
 
 from . import tasks
-from .support import Program, find_mold
+from .support import Program, find_mold, wait_for_ends
 
 CLOSED = """
 import os, sys
@@ -174,3 +181,77 @@ def test_number_of_a_worker_that_was_reaped(method: str, monkeypatch: pytest.Mon
                 assert post.child is not None
                 post.child.kill()
         assert pool.apply(tasks.double, (2,)) == 4
+
+
+CALLS: list[tuple[Any, str]] = [
+    *((os, name) for name in ("open", "pipe", "dup", "eventfd", "memfd_create", "ftruncate", "pidfd_open", "fork", "posix_spawn")),
+    (mmap, "mmap"),
+    (socket, "socketpair"),
+]  # fmt: skip  # names by the line
+
+
+@contextlib.contextmanager
+def failing(nth: int, code: int = errno.EMFILE) -> Iterator[list[str]]:
+    """The *nth* call that asks the system for anything fails; inside, what was called."""
+    called: list[str] = []
+
+    def wrap(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwds: Any) -> Any:
+            called.append(name)
+            if len(called) == nth:
+                raise OSError(code, os.strerror(code))
+            return function(*args, **kwds)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in CALLS:
+            if hasattr(module, name):
+                patch.setattr(module, name, wrap(name, getattr(module, name)))
+        yield called
+
+
+def descriptors() -> set[str]:
+    """The descriptors that this process has open."""
+    return set(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"))
+
+
+def test_start_that_fails_at_any_call(start_method: str) -> None:
+    """For want of a descriptor, a process or memory: it leaves no descriptor and no process."""
+    for nth in itertools.count(1):
+        supervisor = Supervisor(start_method, None)
+        before = descriptors()
+        called: list[str] = []
+        try:
+            with failing(nth) as called:
+                post = supervisor.start()
+        except OSError:
+            supervisor.close()
+            assert descriptors() == before, called
+            continue
+        supervisor.kill(post, gently=False)
+        assert post.child is not None
+        post.child.await_end()
+        post.close()
+        supervisor.close()
+        assert descriptors() == before
+        assert nth > 8, called
+        break
+
+
+def test_pool_that_cannot_be_made() -> None:
+    """For want of a descriptor; the next one can be, and its mold goes with it."""
+    for nth in itertools.count(1):
+        before = descriptors()
+        try:
+            with failing(nth):
+                pool = forkful.Pool(1, context="forkserver")
+        except OSError:
+            assert descriptors() == before
+            continue
+        pool.terminate()
+        break
+    with forkful.Pool(1, context="forkserver") as pool:
+        assert pool.apply(tasks.double, (1,)) == 2
+        mold = find_mold()
+    assert wait_for_ends([mold]) == []

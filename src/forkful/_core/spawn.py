@@ -335,8 +335,8 @@ class MoldChild(Child):
         super().__init__()
 
     def start(self, ends: Ends, extra: list[int]) -> None:
-        self._status, theirs = socket.socketpair()
         self.ended = True  # unless the mold is asked for it
+        self._status, theirs = socket.socketpair()
         with theirs:
             self._mold = _molds[0].request([theirs.fileno(), *ends, *extra])
         self.ended = False
@@ -431,7 +431,7 @@ class _MoldClient:
     """The parent's end of a mold, shared by the pools of this process."""
 
     def __init__(self) -> None:
-        self.users = 0
+        self.users: set[object] = set()
         self._lock = threading.Lock()
         self._process: DirectChild | None = None
         self._control: socket.socket | None = None
@@ -486,24 +486,25 @@ _molds: list[_MoldClient] = []
 _molds_lock = threading.Lock()
 
 
-def acquire_mold() -> None:
-    """A pool begins to use the mold."""
+def acquire_mold(user: object) -> None:
+    """A pool begins to use the mold, or goes on."""
     with _molds_lock:
         if not _molds:
             client = _MoldClient()
             hold(client)
             _molds.append(client)
-        _molds[0].users += 1
+        _molds[0].users.add(user)
 
 
-def release_mold() -> None:
+def release_mold(user: object) -> None:
     """A pool has ended; with the last one goes the mold."""
     with _molds_lock:
         if not _molds:
-            return  # in a forked child: it was the parent's
-        _molds[0].users -= 1
-        if _molds[0].users <= 0:
-            _molds.pop().stop()
+            return  # it was never used; or, in a forked child, it was the parent's
+        _molds[0].users.discard(user)
+        if not _molds[0].users:
+            _molds[0].stop()
+            _molds.clear()
 
 
 START_METHODS: dict[str, type[Child]] = {"forkserver": MoldChild, "spawn": SpawnedChild, "fork": ForkedChild}
