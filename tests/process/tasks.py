@@ -287,3 +287,19 @@ def fork_and_return(number: int) -> int:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child, 0)
     return number * 2
+
+
+def fork_in_a_thread() -> int:
+    """Forks a child, which leaves at once, in a thread that is not the worker's main one; how the child left."""
+    ends: list[int] = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        ends.append(os.waitpid(child, 0)[1])
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    return ends[0]

@@ -22,10 +22,12 @@ from collections.abc import Callable, Iterator
 from itertools import starmap
 from multiprocessing import context, get_start_method, process, reduction, resource_tracker
 from multiprocessing import spawn as mp_spawn
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from . import bootstrap, mold
 from .bootstrap import Ends, InheritedFd
+
+R = TypeVar("R")
 
 _PACKAGE = __package__
 _HAVE_PIDFD = hasattr(os, "pidfd_open")
@@ -43,9 +45,25 @@ from {package}.bootstrap import main
 main()
 """
 
+
+def _note(into: list[Any], function: Callable[[], Any]) -> None:
+    """Put what *function* returns into *into*, in one step of the interpreter.
+
+    With an assignment, a signal's handler could run, and raise, between the return and the assignment, and nobody would
+    know of the new process.  Blocked signals are no help: another thread takes them, and the handler runs in this one.
+    """
+    into.extend(starmap(function, [()]))
+
+
 # What this process holds of its workers, so that a fork can close its copies: a copied lifeline would keep workers
 # alive after the parent's death, a copied channel would hide its end.
 _held: weakref.WeakSet[Any] = weakref.WeakSet()
+
+# Held by a fork, and by whoever opens what a fork must close, from before it is open until it is known in `_held` and
+# the worker's ends are closed.  So a fork by another thread sees all of it or nothing.  A lock that its thread may take
+# again, because the start of a forked worker is a fork, and because a signal's handler may fork at any point.
+_gate = threading.RLock()
+_PATIENCE = 1.0
 
 
 def hold(resource: Any) -> None:
@@ -53,7 +71,27 @@ def hold(resource: Any) -> None:
     _held.add(resource)
 
 
+def without_forks(function: Callable[[], R]) -> R:
+    """Call *function* while no other thread of this program forks.  It must wait for nobody.
+
+    A fork that takes longer than `_PATIENCE` is not waited for: it is in somebody's ``before`` hook, and may wait there
+    for a lock that our caller has.  Then it has not copied anything yet, and will not until we are done.
+    """
+    taken: list[bool] = []
+    try:
+        _note(taken, functools.partial(_gate.acquire, timeout=_PATIENCE))
+        return function()
+    finally:
+        if taken == [True]:
+            try:
+                _gate.release()
+            except RuntimeError:  # this is a child that a signal's handler has forked meanwhile: see below
+                pass
+
+
 def _close_held_in_child() -> None:
+    # Made anew, and not just released: this may be a worker, which never comes back to where the lock was taken.
+    _gate._at_fork_reinit()  # type: ignore[attr-defined]  # what the standard library calls for its own locks
     for resource in list(_held):
         with contextlib.suppress(OSError, ValueError, BufferError):
             resource.disown()
@@ -63,7 +101,8 @@ def _close_held_in_child() -> None:
     _molds_lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_close_held_in_child)
+# The first two are no functions of Python's: in those a signal's handler could raise, and what is raised here is lost.
+os.register_at_fork(before=_gate.acquire, after_in_parent=_gate.release, after_in_child=_close_held_in_child)
 
 
 # What is sent along in initargs.
@@ -121,6 +160,13 @@ def check_not_importing_main() -> None:
         )
 
 
+def flush_standard_streams() -> None:
+    """Before a fork: else both processes would write what the buffers hold."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()
+
+
 # Under fork the initializer is inherited as it is: put here by the parent just before, read by the child.
 inherited_initializer = bootstrap.inherited_initializer
 
@@ -142,15 +188,6 @@ def above_standard_streams() -> Iterator[None]:
 # Children.
 
 _SIGNALS = signal.valid_signals()
-
-
-def _note(into: list[Any], function: Callable[[], Any]) -> None:
-    """Put what *function* returns into *into*, in one step of the interpreter.
-
-    With an assignment, a signal's handler could run, and raise, between the return and the assignment, and nobody would
-    know of the new process.  Blocked signals are no help: another thread takes them, and the handler runs in this one.
-    """
-    into.extend(starmap(function, [()]))
 
 
 def _fork(into: list[int]) -> None:
@@ -298,9 +335,6 @@ class ForkedChild(DirectChild):
     """A worker that is a copy of this process."""
 
     def start(self, ends: Ends, extra: list[int]) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, ValueError, OSError):
-                stream.flush()  # else both processes would write what the buffer holds
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             # The child must not run this program's handlers: it gets no signal until it has dispositions of its own.

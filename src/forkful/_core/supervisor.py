@@ -104,30 +104,32 @@ class Supervisor:
         spawn.check_not_importing_main()
         if self.start_method == "forkserver":
             spawn.acquire_mold(self)  # not before: a pool that cannot be made has nothing to give back
-        with spawn.above_standard_streams():
-            return self._start()
-
-    def _start(self) -> Post:
+        extra: list[int] = []
+        initializer: Any = None
+        tracker: int | None = None
+        if self.start_method == "fork":
+            spawn.flush_standard_streams()
+        else:
+            if self._initializer is not None:
+                initializer, extra = spawn.pack_inheritance(self._initializer)
+            fd = spawn.tracker_fd()
+            if fd is not None:
+                tracker = len(extra)
+                extra = [*extra, fd]
         self._numbers += 1
+        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, initializer, tracker)))
+        with spawn.above_standard_streams():
+            # All that may call user code, or wait, has been done.
+            return spawn.without_forks(lambda: self._start(setup, extra))
+
+    def _start(self, setup: list[bytes | memoryview], extra: list[int]) -> Post:
         self.newest = post = Post(self._numbers)
         try:
             post.open()
-            extra: list[int] = []
-            initializer: Any = None
-            tracker: int | None = None
-            if self.start_method != "fork":
-                initializer = self._initializer
-                if initializer is not None:
-                    initializer, extra = spawn.pack_inheritance(initializer)
-                fd = spawn.tracker_fd()
-                if fd is not None:
-                    tracker = len(extra)
-                    extra = [*extra, fd]
-            setup = self._setup(post.number, initializer, tracker)
-            # Under fork the initializer is inherited, not pickled: it crosses in a list, and the frame without it.
-            post.channel.send(frame(SETUP, 0, codec.encode(setup)))
+            post.channel.send(setup)
             post.child = child = spawn.START_METHODS[self.start_method]()  # known here before there is a process
             if self.start_method == "fork" and self._initializer is not None:
+                # Inherited, not pickled: it crosses in a list, and the frame is without it.
                 spawn.inherited_initializer[:] = [self._initializer]
             try:
                 child.start(post.ends, extra)
