@@ -79,8 +79,13 @@ class Crew:
     # Asking.
 
     def pids(self) -> list[tuple[int, int | None]]:
-        """The worker processes there are: (seat, pid)."""
+        """The worker processes there are: (seat, pid); without a pid those that are being started."""
         return [(seat, post.child.pid) for seat, post in self.posts.items() if post.child is not None]
+
+    def pid_of(self, seat: int) -> int | None:
+        """The pid of the worker at *seat*; None once it has ended, or as long as it is being started."""
+        post = self.posts.get(seat)
+        return None if post is None or post.child is None else post.child.pid
 
     def exit_of(self, seat: int) -> tuple[bool, int | None]:
         """Whether the worker at *seat* has ended, and its exit code if that is (still) known."""
@@ -111,9 +116,27 @@ class Crew:
         elif isinstance(order, Stop):
             post.channel.send(frame(STOP))
         else:
-            self._supervisor.kill(post, gently=order.gently)
+            self._kill(order, post, events)
+            return
         if post.channel.unsent:
             self._watch_writing(order.seat, post)
+
+    def _kill(self, order: Kill, post: Post, events: list[Event]) -> None:
+        self._supervisor.kill(post, gently=order.gently)
+        assert post.child is not None
+        if post.child.ended:  # it was given up before it was born: nothing else will tell
+            self._bury(order.seat, events)
+        else:
+            self._watch_life(order.seat, post)
+
+    def _watch_life(self, seat: int, post: Post) -> None:
+        """Watch the process, by another descriptor than before where that has changed."""
+        assert post.child is not None
+        fd = post.child.fileno()
+        if fd >= 0 and self._watched.get(fd) != (seat, _LIFE):
+            for old in [old for old, known in self._watched.items() if known == (seat, _LIFE)]:
+                self._unwatch(old)
+            self._watch(fd, seat, _LIFE)
 
     def kill_all(self) -> None:
         """SIGKILL to every worker."""
@@ -149,8 +172,7 @@ class Crew:
         self.posts[seat] = post
         self._watch(post.channel.fileno(), seat, _UP)
         assert post.child is not None
-        if post.child.fileno() >= 0:
-            self._watch(post.child.fileno(), seat, _LIFE)
+        self._watch_life(seat, post)
         self._watch_writing(seat, post)
 
     def _send(self, post: Post, send: Send) -> None:
@@ -231,9 +253,8 @@ class Crew:
                         ended.append(seat)
             elif post.child.collect():
                 ended.append(seat)
-            elif post.child.fileno() != fd:  # the mold has died; its child is watched directly from now on
-                self._unwatch(fd)
-                self._watch(post.child.fileno(), seat, _LIFE)
+            else:
+                self._watch_life(seat, post)  # the mold may have died: its child is watched directly from now on
         for seat in ended:
             self._bury(seat, events)
         return events

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -16,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -31,6 +33,10 @@ R = TypeVar("R")
 
 _PACKAGE = __package__
 _HAVE_PIDFD = hasattr(os, "pidfd_open")
+
+# How long the mold is waited for where it answers at once, unless it has been stopped: to leave, and to report the end
+# of a worker that we have put down ourselves.
+_MOLD_MS, _REPORT_MS = 1000, 100
 
 # What a new interpreter runs.  It takes the package from where this process has it, not from ``sys.path``: a file of the
 # user's that is called ``token.py`` must not stand for the standard library's while we are being imported.
@@ -219,7 +225,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id; None when the process could not be started."""
+        """The process id; None as long as there is no process.  Never waits."""
         raise NotImplementedError
 
     def fileno(self) -> int:
@@ -237,6 +243,10 @@ class Child:
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Send *signum*, to this very process and no other that may have got its number."""
         raise NotImplementedError
+
+    def put_down(self) -> None:
+        """SIGKILL, for good: whether it ended otherwise is no longer asked, nor what somebody else knows of its end."""
+        self.kill()
 
     def close(self) -> None:
         """Release descriptors."""
@@ -309,6 +319,17 @@ class DirectChild(Child):
     def await_end(self) -> None:
         self._wait(0)
 
+    def ends_within(self, milliseconds: int) -> bool:
+        """Wait for its end, but not for ever; whether it has come."""
+        if self._pidfd >= 0 and not self.ended:
+            _is_readable(self._pidfd, milliseconds)
+        else:
+            for _ in range(milliseconds):
+                if self.collect():
+                    break
+                time.sleep(0.001)  # nothing tells of it
+        return self.collect()
+
     def kill(self, signum: int = signal.SIGKILL) -> None:
         if self.ended or not self._born:
             return
@@ -358,14 +379,19 @@ def _be_forked(ends: Ends, extra: list[int], mask: set[int]) -> NoReturn:
 
 
 class MoldChild(Child):
-    """A child of the mold, known through its status socket; through its pidfd, should the mold die before it."""
+    """A child of the mold, known through its status socket; through its pidfd, should the mold not tell.
+
+    The mold may have died, or have been stopped.  Nothing here waits for it, but `await_end` of a worker that is not
+    put down, and `_read` for a moment.
+    """
 
     def __init__(self) -> None:
         self._status: socket.socket | None = None
         self._mold: DirectChild | None = None
         self._pid: int | None = None
         self._pidfd = -1
-        self._orphaned = False
+        self._by_pidfd = False  # its end is looked for there
+        self._due = 0  # the signal it gets as soon as it is known
         super().__init__()
 
     def start(self, ends: Ends, extra: list[int]) -> None:
@@ -377,68 +403,92 @@ class MoldChild(Child):
 
     @property
     def pid(self) -> int | None:
-        while self._pid is None and not self.ended:
-            self._read(0)
+        if self._pid is None and not self.ended:
+            self._read(socket.MSG_DONTWAIT)
         return self._pid
 
     def fileno(self) -> int:
-        if self._orphaned or self._status is None:
+        if self._by_pidfd or self._status is None:
             return self._pidfd
         return self._status.fileno()
 
     def _read(self, flags: int) -> None:
         assert self._status is not None
-        assert self._mold is not None
         try:
             data, fds = mold.receive_fds(self._status, mold.STATUS.size, flags)
         except BlockingIOError:
             return
         except ConnectionError:
             data, fds = b"", []
-        if len(data) < mold.STATUS.size:  # the mold has died
-            self._orphaned = self._pidfd >= 0
-            self.ended = not self._orphaned  # one we cannot watch is given up; its lifeline ends it
-            if self._pid is None:
-                self._mold.await_end()
-                self.exitcode = self._mold.exitcode
+        if len(data) < mold.STATUS.size:
+            self._lose_mold()
             return
-        kind, number = mold.STATUS.unpack(data)
+        kind, pid, number = mold.STATUS.unpack(data)
         if kind == mold.BORN:
-            self._pid = number
+            self._pid = pid
             self._pidfd = fds[0] if fds else -1
-        elif kind == mold.UNBORN:
-            self.refusal = OSError(number, os.strerror(number))
-            self.ended = True
-        else:
+            if self._due:
+                self.kill(self._due)
+            return
+        if kind == mold.DIED:
+            self._pid = pid
             self.exitcode = number
-            self.ended = True
+        else:
+            self.refusal = OSError(number, os.strerror(number))
+        self.ended = True
 
-    def _read_pidfd(self, timeout: int | None) -> None:
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        self.ended = bool(poll.poll(timeout))  # how it ended, only its parent was told
+    def _lose_mold(self) -> None:
+        assert self._mold is not None
+        self._by_pidfd = self._pidfd >= 0
+        self.ended = not self._by_pidfd  # one we cannot watch is given up; its lifeline ends it
+        if self._pid is None:
+            if self._mold.ends_within(_MOLD_MS):
+                self.exitcode = self._mold.exitcode
+            else:  # it lives, and could not even take the socket to answer on
+                self.refusal = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def _look_at_pidfd(self, milliseconds: int | None) -> None:
+        """Whether it has ended; how, only its parent was told."""
+        if not _is_readable(self._pidfd, milliseconds):
+            return
+        if self._status is not None and _is_readable(self._status.fileno(), _REPORT_MS):
+            self._read(socket.MSG_DONTWAIT)
+        self.ended = True
 
     def collect(self) -> bool:
-        if not self.ended and not self._orphaned:
+        if not self.ended and not self._by_pidfd:
             self._read(socket.MSG_DONTWAIT)
-        if not self.ended and self._orphaned:
-            self._read_pidfd(0)
+        if not self.ended and self._by_pidfd:
+            self._look_at_pidfd(0)
         return self.ended
 
     def await_end(self) -> None:
-        while not self.ended and not self._orphaned:
+        while not self.ended and not self._by_pidfd:
             self._read(0)
         if not self.ended:
-            self._read_pidfd(None)
+            self._look_at_pidfd(None)
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
-        if self.pid is None or self.ended:
+        if self.ended:
+            return
+        pid = self.pid
+        if pid is None:
+            self._due = signum
             return
         with contextlib.suppress(ProcessLookupError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, signum)
             else:
-                os.kill(self.pid, signum)
+                os.kill(pid, signum)
+
+    def put_down(self) -> None:
+        self.kill()
+        if self.ended:
+            return
+        if self._pid is None:  # if it is ever born, it finds its lifeline closed
+            self.ended = True
+        else:
+            self._by_pidfd = self._pidfd >= 0
 
     def close(self) -> None:
         if self._status is not None:
@@ -446,6 +496,12 @@ class MoldChild(Child):
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def _is_readable(fd: int, milliseconds: int | None) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(milliseconds))
 
 
 # Start methods.
@@ -477,7 +533,7 @@ class _MoldClient:
                 self._launch()
             try:
                 self._request(fds)
-            except OSError:
+            except ConnectionError:  # it has died; any other error is the system's, and passes
                 self.stop()
                 self._launch()
                 self._request(fds)
@@ -502,12 +558,17 @@ class _MoldClient:
         mold.send_fds(self._control, b"F", fds)
 
     def stop(self) -> None:
-        """Close the control socket and wait for the mold, which leaves at once."""
-        if self._control is not None and self._process is not None:
+        """Close the control socket and wait for the mold, which leaves at once; one that does not is killed."""
+        if self._control is not None:
             self._control.close()
             self._control = None
-            self._process.await_end()
-            self._process.close()
+        process = self._process
+        if process is not None:
+            if not process.ends_within(_MOLD_MS):
+                process.kill()
+                process.await_end()
+            process.close()
+            self._process = None
 
     def disown(self) -> None:
         """In a forked child: this mold is the parent's."""

@@ -137,7 +137,7 @@ class Supervisor:
                 spawn.inherited_initializer.clear()
         except BaseException:
             if post.child is not None:
-                post.child.kill()
+                post.child.put_down()
                 post.child.await_end()
             post.close()
             raise
@@ -171,7 +171,10 @@ class Supervisor:
     def kill(self, post: Post, *, gently: bool) -> None:
         """Send the worker SIGTERM or SIGKILL."""
         if post.child is not None and post.is_open:
-            post.child.kill(signal.SIGTERM if gently else signal.SIGKILL)
+            if gently:
+                post.child.kill(signal.SIGTERM)
+            else:
+                post.child.put_down()
 
     def close(self) -> None:
         """No more workers will be started."""
