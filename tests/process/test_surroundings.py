@@ -7,6 +7,7 @@ import errno
 import itertools
 import mmap
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from forkful import errors
 from forkful._core.supervisor import Supervisor
 
 from . import tasks
-from .support import Program, find_mold, wait_for_ends
+from .support import WATCHDOG, Program, assert_works, find_mold, wait_for_ends
 
 CLOSED = """
 import os, sys
@@ -143,6 +144,79 @@ def test_mold_that_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         os.unlink(gate)
         assert pool.apply(tasks.double, (1,)) == 2
         assert find_mold() == mold
+
+
+@pytest.fixture
+def shortage(start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As long as this file exists, the system has no process for a worker."""
+    gate = tmp_path / "closed"
+    how = f"""fork = os.fork
+    def refuse():
+        if os.path.exists({str(gate)!r}):
+            raise BlockingIOError({errno.EAGAIN}, "none")
+        return fork()
+    os.fork = refuse"""
+    break_mold(how, tmp_path, monkeypatch)
+    for name in ("fork", "posix_spawn") if start_method != "forkserver" else ():
+        original = getattr(os, name)
+
+        def refuse(*args: Any, _original: Callable[..., int] = original, **kwds: Any) -> int:
+            if gate.exists():
+                raise BlockingIOError(errno.EAGAIN, "none")
+            return _original(*args, **kwds)
+
+        monkeypatch.setattr(os, name, refuse)
+    return gate
+
+
+def test_no_process_for_another_worker(shortage: Path, start_method: str, tmp_path: Path) -> None:
+    """The worker that there is does the work; another comes as soon as there is one to be had."""
+    os.mkfifo(tmp_path / "gate")
+    with forkful.Pool(3, context=start_method) as pool:
+        first = pool.apply(tasks.own_pid)
+        shortage.touch()
+        assert pool.map(tasks.own_pid, range(20), chunksize=1) == [first] * 20
+        busy = pool.apply_async(tasks.gated, (str(tmp_path / "log"), 1, str(tmp_path / "gate")))
+        waiting = pool.apply_async(tasks.own_pid)
+        with (tmp_path / "gate").open("wb", buffering=0) as gate:  # opened when the task has opened it
+            assert not waiting.ready()
+            shortage.unlink()
+            assert waiting.get(WATCHDOG) != first
+            gate.write(b"!")
+        assert busy.get(WATCHDOG) == 2
+
+
+def test_no_process_for_any_worker(shortage: Path, start_method: str) -> None:
+    """Then it is the error of the work, at once, with a word on what to do; the next is tried anew."""
+    with forkful.Pool(2, context=start_method) as pool:
+        shortage.touch()
+        for _ in range(2):
+            with pytest.raises(
+                errors.InitializerError, match=r"no worker could be started: BlockingIOError: .*`ulimit -u`"
+            ):
+                pool.apply_async(tasks.double, (1,)).get(WATCHDOG)
+        shortage.unlink()
+        assert_works(pool)
+
+
+def test_no_descriptors_for_another_worker(start_method: str) -> None:
+    """As with processes: with workers the pool goes on, without any the error says what to do."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with forkful.Pool(2, context=start_method) as pool, contextlib.ExitStack() as stack:
+        worker = pool.apply(tasks.own_pid)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, descriptors())) + 20, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.dup(0))
+        assert pool.map(tasks.own_pid, range(20), chunksize=1) == [worker] * 20
+        with pytest.raises(errors.WorkerDied):
+            pool.apply_async(tasks.kill_own_process).get(WATCHDOG)
+        for _ in range(2):
+            with pytest.raises(errors.InitializerError, match=r"no worker could be started: OSError: .*`ulimit -n`"):
+                pool.apply_async(tasks.double, (1,)).get(WATCHDOG)
+        stack.close()
+        assert_works(pool)
 
 
 def test_sigpipe_at_its_default(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Everything here but `Crew.wait` and `Crew.wake` runs under the master's lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import threading
@@ -19,7 +20,23 @@ from .functions import Functions
 from .journal import Record, split
 from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
 from .spawn import above_standard_streams
-from .steps import Dropped, Event, Exited, Finished, Kill, Look, Ready, Recall, Refused, Seen, Send, Start, Stop, Taken
+from .steps import (
+    Dropped,
+    Event,
+    Exited,
+    Finished,
+    Kill,
+    Look,
+    Ready,
+    Recall,
+    Refused,
+    Seen,
+    Send,
+    Start,
+    Stop,
+    Taken,
+    Unstarted,
+)
 from .supervisor import Post, Supervisor
 
 _EXITS_KEPT = 256
@@ -165,7 +182,10 @@ class Crew:
     def _start(self, seat: int, events: list[Event]) -> None:
         try:
             post = self._supervisor.start()
-        except Exception as error:  # no process to be had: the reason goes to whoever waits
+        except (OSError, MemoryError) as error:  # no process to be had now
+            events.append(Unstarted(seat, _no_worker(error)))
+            return
+        except Exception as error:  # nor ever: the reason goes to whoever waits
             events.append(Refused(seat, _no_worker(error)))
             events.append(Exited(seat, None, 0, None))
             return
@@ -295,8 +315,9 @@ class Crew:
         self._report(seat, post, serial, records, 0, 0, events)
         started, _ = post.journal.read_progress()
         if child.refusal is not None:
-            events.append(Refused(seat, _no_worker(child.refusal)))
-        events.append(Exited(seat, child.exitcode, started, child.pid))
+            events.append(Unstarted(seat, _no_worker(child.refusal)))
+        else:
+            events.append(Exited(seat, child.exitcode, started, child.pid))
         # By seat and not by number: a child that has lost its mold has changed its descriptor.
         for fd in [fd for fd, (owner, _) in self._watched.items() if owner == seat]:
             self._unwatch(fd)
@@ -307,7 +328,20 @@ class Crew:
         post.close()
 
 
+# What to do when the system has no more of something.
+_ADVICE = {
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`) or use fewer processes",
+    errno.ENFILE: "the whole machine has no open files left: close some, or use fewer processes",
+    errno.EAGAIN: "raise the limit on processes (`ulimit -u`) or use fewer",
+    errno.ENOMEM: "use fewer processes, or free memory",
+}
+
+
 def _no_worker(error: Exception) -> InitializerError:
-    failed = InitializerError(f"no worker could be started: {type(error).__name__}: {error}")
+    message = f"no worker could be started: {type(error).__name__}: {error}"
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if number in _ADVICE:
+        message += f"; {_ADVICE[number]}"
+    failed = InitializerError(message)
     failed.__cause__ = error
     return failed
