@@ -193,8 +193,6 @@ def above_standard_streams() -> Iterator[None]:
 
 # Children.
 
-_SIGNALS = signal.valid_signals()
-
 
 def _fork(into: list[int]) -> None:
     into.extend(starmap(os.fork, [()]))
@@ -286,7 +284,7 @@ class DirectChild(Child):
             setsigmask={*before, signal.SIGINT},  # else Ctrl-C would have the interpreter print its own traceback
         )
         try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             _note(self._born, run)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -359,7 +357,7 @@ class ForkedChild(DirectChild):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             # The child must not run this program's handlers: it gets no signal until it has dispositions of its own.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             _note_fork(self._born)
             if self._born == [0]:
                 _be_forked(ends, extra, before)
