@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -154,6 +155,35 @@ if __name__ == "__main__":
 """
     with Program(cwd=tmp_path, code=code) as parent:
         assert parent.finish() == (0, "4\n"), parent.stderr()
+
+
+def test_fork_by_a_handler_at_the_start_of_a_worker(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler that forks while its thread starts a worker waits for nobody, and hurts nobody."""
+    forked = []
+
+    def fork(signum: int, frame: object) -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(7)
+        forked.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    original = os.pipe
+
+    def pipe() -> tuple[int, int]:
+        made = original()
+        signal.raise_signal(signal.SIGUSR1)
+        return made
+
+    pool = forkful.Pool(1, context=start_method)
+    before = signal.signal(signal.SIGUSR1, fork)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pipe", pipe)
+            assert pool.apply(tasks.double, (1,)) == 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        pool.terminate()
+    assert forked == [7, 7, 7]
 
 
 def test_fork_by_a_thread_of_a_worker(start_method: str) -> None:
