@@ -81,7 +81,8 @@ def without_forks(function: Callable[[], R]) -> R:
     """Call *function* while no other thread of this program forks.  It must wait for nobody.
 
     A fork that takes longer than `_PATIENCE` is not waited for: it is in somebody's ``before`` hook, and may wait there
-    for a lock that our caller has.  Then it has not copied anything yet, and will not until we are done.
+    for a lock that our caller has.  Then it copies nothing until we are done.  Only a hook that is so slow for another
+    reason may end, and the fork be made, in our midst.
     """
     taken: list[bool] = []
     try:
