@@ -282,6 +282,11 @@ def unblock_descriptors() -> None:
             os.set_blocking(fd, False)
 
 
+def blocked_signals() -> set[int]:
+    """What the worker's main thread has blocked."""
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+
+
 # Initializers.
 
 
@@ -360,3 +365,19 @@ def fork_as_initializer() -> None:
     if child:
         _, status = os.waitpid(child, 0)
         keep(os.waitstatus_to_exitcode(status))
+
+
+def fork_in_a_thread() -> int:
+    """Forks a child, which leaves at once, in a thread that is not the worker's main one; how the child left."""
+    ends: list[int] = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        ends.append(os.waitpid(child, 0)[1])
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    return ends[0]

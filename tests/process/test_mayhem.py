@@ -7,17 +7,21 @@ import functools
 import os
 import random
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import forkful
 from forkful import errors
+from forkful._core import mold as mold_module
 
 from . import tasks
-from .support import WATCHDOG, assert_works, find_mold, wait_for_ends
+from .support import WATCHDOG, Program, assert_works, find_mold, wait_for_ends
 
 TASKS = 10_000
 PERIOD = 0.02
@@ -184,3 +188,107 @@ def test_mold_is_killed_with_its_workers() -> None:
                 kill_workers(pool)
 
                 assert_works(pool)
+
+
+# A mold that is stopped.
+
+
+def stop_mold() -> int:
+    """The mold, which from now on does nothing until it is continued."""
+    mold = find_mold()
+    os.kill(mold, signal.SIGSTOP)
+    os.waitid(os.P_PID, mold, os.WSTOPPED | os.WNOWAIT)
+    return mold
+
+
+def terminate(pool: Any) -> None:
+    """In another thread, so that a hang fails this test and not all."""
+    ender = threading.Thread(target=pool.terminate, daemon=True)
+    ender.start()
+    ender.join(WATCHDOG)
+    assert not ender.is_alive(), "terminate() hangs"
+
+
+def test_mold_is_stopped() -> None:
+    """What needs a new worker waits, nothing else does; terminate() ends it all, the mold too."""
+    pool = forkful.Pool(3, context="forkserver")
+    first = pool.apply(tasks.own_pid)
+    mold = stop_mold()
+    results = [pool.apply_async(tasks.wait_for_ever) for _ in range(3)]
+    members = pool._pool
+    assert len(members) == 3
+    assert [pid for _, pid in pool._master.members()] == [first, None, None]
+    assert "[workers: 3 of 3, " in repr(pool)
+    assert "pid=None running" in repr(members[1])
+    terminate(pool)
+    for result in results:
+        with pytest.raises(errors.PoolTerminated):
+            result.get(WATCHDOG)
+    assert members[1].pid is None
+    assert wait_for_ends([mold, first]) == []
+
+
+def test_mold_is_stopped_and_a_worker_killed() -> None:
+    """Nobody tells of the end of that worker; terminate() does not wait for it."""
+    pool = forkful.Pool(1, context="forkserver")
+    worker = pool.apply(tasks.own_pid)
+    mold = stop_mold()
+    os.kill(worker, signal.SIGKILL)
+    result = pool.apply_async(tasks.double, (1,))
+    terminate(pool)
+    with pytest.raises(errors.PoolTerminated):
+        result.get(WATCHDOG)
+    assert wait_for_ends([mold]) == []
+
+
+def test_mold_is_stopped_for_a_while() -> None:
+    """Its workers come as soon as it goes on; those that nobody wants any more leave at once."""
+    with forkful.Pool(1, context="forkserver") as pool:
+        assert pool.apply(tasks.double, (1,)) == 2
+        mold = stop_mold()
+        given_up = forkful.Pool(2, context="forkserver")
+        results = [given_up.apply_async(tasks.double, (number,)) for number in range(2)]
+        with forkful.Pool(1, context="forkserver") as waiting:
+            late = waiting.apply_async(tasks.double, (3,))
+            (member,) = waiting._pool
+            terminate(given_up)
+            for result in results:
+                with pytest.raises(errors.PoolTerminated):
+                    result.get(WATCHDOG)
+            os.kill(mold, signal.SIGCONT)
+            assert member.pid is not None
+            assert late.get(WATCHDOG) == 6
+            assert find_mold() == mold
+            assert_works(pool)
+            children = [child.pid for child in psutil.Process(mold).children()]
+            given_up_too = set(children) - {pid for each in (pool, waiting) for _, pid in each._master.members()}
+            assert wait_for_ends(given_up_too) == []
+
+
+def test_interrupt_while_the_mold_is_stopped(tmp_path: Path) -> None:
+    """Ctrl-C ends the program."""
+    code = """
+import forkful
+from tests.process import tasks
+from tests.process.test_mayhem import stop_mold
+
+if __name__ == "__main__":
+    with forkful.Pool(2, context="forkserver") as pool:
+        pool.apply(tasks.double, (1,))
+        stop_mold()
+        print("started", flush=True)
+        pool.map(tasks.nap, [3600, 3600], chunksize=1)
+"""
+    with Program(cwd=tmp_path, code=code) as program:
+        assert program.line() == "started"
+        program.interrupt()
+        assert program.finish()[0] == -signal.SIGINT
+
+
+def test_requests_that_nobody_reads() -> None:
+    """They are refused when there is no more room, as everything that the system has none of."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with pytest.raises(BlockingIOError):
+            while True:
+                mold_module.send_fds(ours, b"F")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 import forkful
 from forkful import errors
 
 from . import tasks
-from .support import Program, assert_works, executions, wait_for_ends
+from .support import WATCHDOG, Program, assert_works, executions, wait_for_ends
 
 SOON = 5.0
 """Seconds in which a worker must be gone. The calls in C take hours, so it is not by their end that it goes."""
@@ -81,6 +83,115 @@ def test_child_of_the_parent_keeps_no_worker(start_method: str, tmp_path: Path) 
 
         assert wait_for_ends(others, SOON) == []
         assert set(parent.processes()) == children  # which is none of ours
+
+
+FORKING = """
+import os, socket, sys, threading, time
+import forkful
+from tests.process import tasks
+
+forking = threading.Semaphore(0)
+
+def fork():
+    if os.fork() == 0:
+        os.close(1)
+        time.sleep(3600)
+
+def then_fork(function):
+    def call(*args):
+        made = function(*args)
+        threading.Thread(target=fork).start()
+        forking.acquire()
+        return made
+    return call
+
+if __name__ == "__main__":
+    pool = forkful.Pool(1, context=sys.argv[1])
+    os.register_at_fork(before=forking.release)  # the hook added last runs first
+    os.pipe, socket.socketpair = then_fork(os.pipe), then_fork(socket.socketpair)
+    pool.apply(tasks.announce_and, (tasks.derive_key,))
+"""
+
+
+def test_fork_at_the_start_of_a_worker_keeps_no_worker(start_method: str, tmp_path: Path) -> None:
+    """Another thread forks at the instant when an end of a worker's, or of the mold's, has been made."""
+    script = tmp_path / "program.py"
+    script.write_text(FORKING, encoding="utf-8")
+    with Program(str(script), start_method, cwd=tmp_path) as parent:
+        (worker,), _ = announced(parent, 1)
+        molds = [pid for pid in parent.processes() if pid != worker and "mold" in psutil.Process(pid).cmdline()]
+        assert len(molds) == (start_method == "forkserver")
+
+        parent.send(signal.SIGKILL)
+
+        assert wait_for_ends({parent.pid, worker, *molds}, SOON) == []
+        assert len(parent.processes()) >= 3  # the forks, which are none of ours
+
+
+def test_fork_that_waits_for_a_lock_of_ours(start_method: str, tmp_path: Path) -> None:
+    """A hook of the program's waits, in a fork, for the thread that is starting a worker: neither waits for ever."""
+    code = f"""
+import os, threading
+lock, waiting = threading.Lock(), threading.Event()
+os.register_at_fork(before=lambda: (waiting.set(), lock.acquire()), after_in_parent=lock.release, after_in_child=lock.release)
+import forkful
+from tests.process import tasks
+
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+if __name__ == "__main__":
+    with forkful.Pool(1, context={start_method!r}) as pool:
+        if {start_method!r} == "fork":
+            pool.apply(tasks.double, (2,))  # a fork in this thread would wait for its own lock
+        thread = threading.Thread(target=fork)
+        with lock:
+            waiting.clear()
+            thread.start()
+            waiting.wait()
+            print(pool.apply(tasks.double, (2,)))
+        thread.join()
+"""
+    with Program(cwd=tmp_path, code=code) as parent:
+        assert parent.finish() == (0, "4\n"), parent.stderr()
+
+
+def test_fork_by_a_handler_at_the_start_of_a_worker(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler that forks while its thread starts a worker waits for nobody, and hurts nobody."""
+    forked = []
+
+    def fork(signum: int, frame: object) -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(7)
+        forked.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    original = os.pipe
+
+    def pipe() -> tuple[int, int]:
+        made = original()
+        signal.raise_signal(signal.SIGUSR1)
+        return made
+
+    pool = forkful.Pool(1, context=start_method)
+    before = signal.signal(signal.SIGUSR1, fork)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pipe", pipe)
+            assert pool.apply(tasks.double, (1,)) == 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        pool.terminate()
+    assert forked == [7, 7, 7]
+
+
+def test_fork_by_a_thread_of_a_worker(start_method: str) -> None:
+    """A task may fork in whichever thread."""
+    with forkful.Pool(1, context=start_method) as pool:
+        assert pool.apply_async(tasks.fork_in_a_thread).get(WATCHDOG) == 0
 
 
 def test_child_of_a_worker_keeps_no_worker(start_method: str, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from . import tasks
 from .support import WATCHDOG, Program, assert_works
 
 HEAD = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
 import forkful
 from tests.process import tasks
 
@@ -169,6 +171,126 @@ def test_program_with_a_handler_for_sigterm(start_method: str, tmp_path: Path) -
         assert returncode == 0
         assert "handled" not in output
         assert running.stderr() == ""
+
+
+BLOCKED = """
+    {how}
+    with forkful.Pool(1, context=method) as pool:
+        try:
+            pool.apply(tasks.kill_own_process)
+        except forkful.errors.WorkerDied as error:
+            print(error.exitcode)
+        blocked = pool.apply(tasks.blocked_signals)
+        print(blocked & {{signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}} or "none of ours", flush=True)
+        pool.apply(started)"""
+
+WAYS_TO_BLOCK = {
+    "blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})",
+    "all blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+    "ignored": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+}
+
+
+@pytest.mark.parametrize("how", WAYS_TO_BLOCK)
+def test_program_that_takes_no_signals(how: str, start_method: str, tmp_path: Path) -> None:
+    """A worker's death is noticed all the same, and workers get their signals: its own mask is the program's alone."""
+    with program(BLOCKED.format(how=WAYS_TO_BLOCK[how]), tmp_path, start_method) as running:
+        exitcode = "None" if how == "ignored" and start_method != "forkserver" else "-9"  # the kernel keeps it from us
+        assert [running.line() for _ in range(3)] == [exitcode, "none of ours", "started"]
+
+
+def test_mask_of_a_worker(start_method: str, tmp_path: Path) -> None:
+    """What else the program has blocked is blocked in a worker too, as multiprocessing does it; not in the mold."""
+    code = """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    with forkful.Pool(1, context=method) as pool:
+        print(pool.apply(tasks.blocked_signals) == {signal.SIGUSR1})
+        print(signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGUSR1, signal.SIGTERM})"""
+    with program(code, tmp_path, start_method) as running:
+        assert running.finish() == (0, f"{start_method != 'forkserver'}\nTrue\n"), running.stderr()
+
+
+def test_signal_at_the_birth_of_a_forked_worker(tmp_path: Path) -> None:
+    """It dies of SIGTERM, and the program's handlers run in the program alone."""
+    code = """
+    def strike():  # the first worker, at its first instant
+        if not os.path.exists("struck"):
+            open("struck", "x").close()
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: print("handled", flush=True))
+    os.register_at_fork(after_in_child=strike)
+    with forkful.Pool(1, context=method) as pool:
+        print(pool.apply(tasks.double, (2,)), os.path.exists("struck"), pool.stats()["workers started"])"""
+    with program(code, tmp_path, "fork") as running:
+        assert running.finish() == (0, "4 True 2\n"), running.stderr()
+        assert running.stderr() == ""
+
+
+def test_interrupt_at_the_birth_of_a_worker(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the instant when there is a process: the pool knows of it, and leaves nothing."""
+    name = "fork" if start_method == "fork" else "posix_spawn"
+    original: Callable[..., int] = getattr(os, name)
+    born = []
+
+    def interrupted(*args: Any, **kwds: Any) -> int:
+        pid = original(*args, **kwds)
+        if pid:
+            born.append(pid)
+            signal.raise_signal(signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, name, interrupted)
+    pool = forkful.Pool(1, context=start_method)
+    with pytest.raises(KeyboardInterrupt):
+        pool.apply(tasks.double, (1,))
+    pool.terminate()
+    assert len(born) == 1
+    with pytest.raises(ChildProcessError):
+        os.waitpid(born[0], 0)
+
+
+def test_interrupt_by_another_thread_at_the_birth_of_a_worker(tmp_path: Path) -> None:
+    """The signal is blocked in the thread that forks, so another one takes it; the handler runs in the first all the same."""
+    code = """
+    import _thread
+    pool = forkful.Pool(1, context=method)
+    os.register_at_fork(after_in_parent=_thread.interrupt_main)
+    try:
+        pool.apply(tasks.double, (1,))
+    except KeyboardInterrupt:
+        print("interrupted")
+    pool.terminate()
+    try:
+        os.waitpid(-1, 0)
+    except ChildProcessError:
+        print("nothing left")"""
+    with program(code, tmp_path, "fork") as running:
+        assert running.finish() == (0, "interrupted\nnothing left\n"), running.stderr()
+
+
+def test_forks_touch_no_warning_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.12 warns of a fork beside threads, which is the user's choice; filters are shared by all threads."""
+    original = os.fork
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filters = warnings.filters
+        seen = []
+
+        def fork() -> int:
+            seen.append(warnings.filters is filters)
+            pid = original()
+            if pid:
+                warnings.warn("multi-threaded, use of fork() may lead to deadlocks", DeprecationWarning, stacklevel=2)
+            return pid
+
+        monkeypatch.setattr(os, "fork", fork)
+        with forkful.Pool(1, context="fork") as pool:
+            assert pool.apply(tasks.double, (2,)) == 4
+    assert seen == [True]
+    assert [str(warning.message) for warning in caught] == []
 
 
 POINTS: list[tuple[type, str]] = [

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import itertools
+import mmap
 import os
+import resource
 import signal
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import forkful
 from forkful import errors
+from forkful._core.supervisor import Supervisor
 from forkful.errors import LOST_SIGNAL
 
 from . import tasks
-from .support import WATCHDOG, Program, assert_works, executions, find_mold
+from .support import WATCHDOG, Program, assert_works, executions, find_mold, wait_for_ends
 
 CLOSED = """
 import os, sys
@@ -228,3 +236,188 @@ def test_descriptors_made_non_blocking(start_method: str, tmp_path: Path) -> Non
         returncode, output = program.finish()
         assert (returncode, program.stderr()) == (0, "")
         assert output == "True\n{60000} 2\nTrue\n"
+
+
+@pytest.fixture
+def shortage(start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As long as this file exists, the system has no process for a worker."""
+    gate = tmp_path / "closed"
+    how = f"""fork = os.fork
+    def refuse():
+        if os.path.exists({str(gate)!r}):
+            raise BlockingIOError({errno.EAGAIN}, "none")
+        return fork()
+    os.fork = refuse"""
+    break_mold(how, tmp_path, monkeypatch)
+    for name in ("fork", "posix_spawn") if start_method != "forkserver" else ():
+        original = getattr(os, name)
+
+        def refuse(*args: Any, _original: Callable[..., int] = original, **kwds: Any) -> int:
+            if gate.exists():
+                raise BlockingIOError(errno.EAGAIN, "none")
+            return _original(*args, **kwds)
+
+        monkeypatch.setattr(os, name, refuse)
+    return gate
+
+
+def test_no_process_for_another_worker(shortage: Path, start_method: str, tmp_path: Path) -> None:
+    """The worker that there is does the work; another comes as soon as there is one to be had."""
+    os.mkfifo(tmp_path / "gate")
+    with forkful.Pool(3, context=start_method) as pool:
+        first = pool.apply(tasks.own_pid)
+        shortage.touch()
+        assert pool.map(tasks.own_pid, range(20), chunksize=1) == [first] * 20
+        busy = pool.apply_async(tasks.gated, (str(tmp_path / "log"), 1, str(tmp_path / "gate")))
+        waiting = pool.apply_async(tasks.own_pid)
+        with (tmp_path / "gate").open("wb", buffering=0) as gate:  # opened when the task has opened it
+            assert not waiting.ready()
+            shortage.unlink()
+            assert waiting.get(WATCHDOG) != first
+            gate.write(b"!")
+        assert busy.get(WATCHDOG) == 2
+
+
+def test_no_process_for_any_worker(shortage: Path, start_method: str) -> None:
+    """Then it is the error of the work, at once, with a word on what to do; the next is tried anew."""
+    with forkful.Pool(2, context=start_method) as pool:
+        shortage.touch()
+        for _ in range(2):
+            with pytest.raises(
+                errors.InitializerError, match=r"no worker could be started: BlockingIOError: .*`ulimit -u`"
+            ):
+                pool.apply_async(tasks.double, (1,)).get(WATCHDOG)
+        shortage.unlink()
+        assert_works(pool)
+
+
+def test_no_descriptors_for_another_worker(start_method: str) -> None:
+    """As with processes: with workers the pool goes on, without any the error says what to do."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with forkful.Pool(2, context=start_method) as pool, contextlib.ExitStack() as stack:
+        worker = pool.apply(tasks.own_pid)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, descriptors())) + 20, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.dup(0))
+        assert pool.map(tasks.own_pid, range(20), chunksize=1) == [worker] * 20
+        with pytest.raises(errors.WorkerDied):
+            pool.apply_async(tasks.kill_own_process).get(WATCHDOG)
+        for _ in range(2):
+            with pytest.raises(errors.InitializerError, match=r"no worker could be started: OSError: .*`ulimit -n`"):
+                pool.apply_async(tasks.double, (1,)).get(WATCHDOG)
+        stack.close()
+        assert_works(pool)
+
+
+def test_sigpipe_at_its_default(tmp_path: Path) -> None:
+    """As in programs that write into pipes: a dead mold is replaced, and is nobody's death."""
+    code = """
+import os, signal
+import forkful
+from tests.process import tasks
+from tests.process.support import find_mold
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    with forkful.Pool(2, context="forkserver", maxtasksperchild=1) as pool:
+        print(pool.apply(tasks.double, (1,)))
+        os.kill(find_mold(), signal.SIGKILL)
+        print(pool.map(tasks.double, [1, 2, 3], chunksize=1))
+"""
+    with Program(cwd=tmp_path, code=code) as program:
+        assert program.finish() == (0, "2\n[2, 4, 6]\n"), program.stderr()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="without pidfds there are only numbers")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_number_of_a_worker_that_was_reaped(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that waits for any child may take a worker's end from us; its number may then be another process's."""
+    with forkful.Pool(1, context=method) as pool:
+        pool.apply(tasks.double, (1,))
+        post = pool._master._crew.posts[0]
+        worker = pool._pool[0].pid
+        assert worker is not None
+        with pool._master._lock:  # nobody of us looks at it meanwhile
+            os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "kill", lambda *_: pytest.fail("another process may have that number"))
+                assert post.child is not None
+                post.child.kill()
+        assert pool.apply(tasks.double, (2,)) == 4
+
+
+CALLS: list[tuple[Any, str]] = [
+    *((os, name) for name in ("open", "pipe", "dup", "eventfd", "memfd_create", "ftruncate", "pidfd_open", "fork", "posix_spawn")),
+    (mmap, "mmap"),
+    (socket, "socketpair"),
+]  # fmt: skip  # names by the line
+
+
+@contextlib.contextmanager
+def failing(nth: int, code: int = errno.EMFILE) -> Iterator[list[str]]:
+    """The *nth* call that asks the system for anything fails; inside, what was called."""
+    called: list[str] = []
+
+    def wrap(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwds: Any) -> Any:
+            called.append(name)
+            if len(called) == nth:
+                raise OSError(code, os.strerror(code))
+            return function(*args, **kwds)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in CALLS:
+            if hasattr(module, name):
+                patch.setattr(module, name, wrap(name, getattr(module, name)))
+        yield called
+
+
+def descriptors() -> set[str]:
+    """The descriptors that this process has open."""
+    return set(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"))
+
+
+def test_start_that_fails_at_any_call(start_method: str) -> None:
+    """For want of a descriptor, a process or memory: it leaves no descriptor and no process."""
+    for nth in itertools.count(1):
+        supervisor = Supervisor(start_method, None)
+        before = descriptors()
+        called: list[str] = []
+        try:
+            with failing(nth) as called:
+                post = supervisor.start()
+        except OSError:
+            supervisor.close()
+            assert descriptors() == before, called
+            continue
+        supervisor.kill(post, gently=False)
+        assert post.child is not None
+        post.child.await_end()
+        post.close()
+        supervisor.close()
+        assert descriptors() == before
+        assert nth > 8, called
+        break
+
+
+def test_pool_that_cannot_be_made() -> None:
+    """For want of a descriptor; the next one can be, and its mold goes with it."""
+    for nth in itertools.count(1):
+        before = descriptors()
+        try:
+            with failing(nth):
+                pool = forkful.Pool(1, context="forkserver")
+        except OSError:
+            assert descriptors() == before
+            continue
+        pool.terminate()
+        break
+    with forkful.Pool(1, context="forkserver") as pool:
+        assert pool.apply(tasks.double, (1,)) == 2
+        mold = find_mold()
+    assert wait_for_ends([mold]) == []

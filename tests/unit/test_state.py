@@ -29,6 +29,7 @@ from forkful._core.steps import (
     Taken,
     Terminate,
     Tick,
+    Unstarted,
 )
 from forkful.errors import InitializerError, PoolTerminated, TaskCancelled, TaskTimeout, WorkerDied
 
@@ -1018,12 +1019,112 @@ def test_refusal_spares_what_was_sent() -> None:
 
 
 def test_no_process_to_be_had() -> None:
-    """Refusal and end come together, before anything was heard of the worker."""
-    bench = Bench()
-    task = call()
-    bench.submit(task)
-    assert bench(Refused(0, BROKEN), Exited(0, None, 0, None)) == []
-    assert error_of(task) is BROKEN
+    """Without any worker it is the error of all who wait, at once; the next task is tried anew."""
+    bench = Bench(2)
+    tasks = [call(), call()]
+    bench.submit(*tasks)
+    assert bench(Unstarted(0, BROKEN)) == []
+    assert [outcome(task) for task in tasks] == [None, None]  # the other may come up
+    assert bench(Unstarted(1, BROKEN)) == []
+    assert [error_of(task) for task in tasks] == [BROKEN, BROKEN]
+    assert (bench.state.seats, bench.state.due, bench.state.stats["workers started"]) == ({}, None, 0)
+    assert bench.submit(call()) == [Start(2)]
+    bench.man(2)
+    assert bench.submit(call(), call()) == [Start(3)]
+
+
+def test_no_process_for_another_worker() -> None:
+    """The pool goes on with those it has, and tries again later, and ever later, with one."""
+    bench = Bench(4)
+    running = call()
+    bench.run(running)
+    waiting = [call() for _ in range(3)]
+    assert bench.submit(*waiting) == [Start(1), Start(2), Start(3)]
+    for seat in (1, 2, 3):
+        assert bench(Unstarted(seat, BROKEN)) == []
+    pauses, seat = [], 4
+    for _ in range(8):
+        due = bench.state.due
+        assert due is not None
+        pauses.append((due - bench.now) // MS)
+        assert bench(Tick(), after=due - bench.now - 1) == []
+        assert bench.submit(call()) == []  # work that arrives does not hurry it: that would be a busy loop
+        assert bench(Tick(), after=1) == [Start(seat)]
+        assert bench.state.due is None  # what comes of it decides
+        assert bench.submit(call()) == []
+        assert bench(Unstarted(seat, BROKEN)) == []
+        seat += 1
+    assert pauses == [20, 40, 80, 160, 320, 640, 1000, 1000]
+    assert [outcome(task) for task in [running, *waiting]] == [None] * 4
+    bench(Tick(), after=SECOND)
+    orders = bench.man(seat)
+    assert sent(orders) == {seat: [waiting[0]]}
+    assert orders[1:] == [Start(seat + 1), Start(seat + 2)]  # one has come up: the others follow
+
+
+def test_no_process_in_the_place_of_one_that_died() -> None:
+    """The end of any worker makes room for another, so it is tried at once."""
+    bench = Bench(2)
+    tasks = [call(), call()]
+    bench.run(*tasks)
+    waiting = call()
+    bench.submit(waiting)
+    assert bench.exit(0, started=1) == [Start(2)]
+    assert bench(Unstarted(2, BROKEN)) == []
+    assert bench.state.due is not None
+    assert bench.exit(1, started=1) == [Start(3)]
+    assert outcome(waiting) is None
+    assert bench(Unstarted(3, BROKEN)) == []
+    assert error_of(waiting) is BROKEN
+
+
+def test_no_process_and_no_work() -> None:
+    """Nothing is tried again for its own sake, nor in the place of workers that are leaving."""
+    bench = Bench(2)
+    assert bench(Resize(2)) == [Start(0), Start(1)]
+    bench.man(0)
+    assert bench(Unstarted(1, BROKEN)) == []
+    assert (bench.state.due, bench.state.busy()) == (None, False)
+
+    bench = Bench(2, tasks_per_child=1)
+    bench.run(call())
+    waiting = call()
+    bench.submit(waiting)
+    assert bench.finish(0) == [Stop(0)]
+    assert bench(Unstarted(1, BROKEN)) == []
+    assert error_of(waiting) is BROKEN
+
+
+def test_work_behind_a_long_element_while_there_is_no_process() -> None:
+    """It is not taken back before the next start is tried, and then it is."""
+    bench = Bench(2)
+    bench.learn(MS)
+    tasks = [call() for _ in range(10)]
+    assert bench.submit(*tasks) == [Start(0), Start(1)]
+    assert sent(bench.man(0)) == {0: tasks}
+    assert bench(Unstarted(1, BROKEN), after=MS) == []
+    assert bench.state.due == STUCK_NS  # results may stand behind it
+    assert bench(Tick(), after=STUCK_NS - MS) == [Look(0)]
+    assert bench(Seen(0, 1, 0)) == []
+    assert bench.state.due == 21 * MS
+    assert bench(Tick(), after=21 * MS - bench.now) == [Start(2)]
+    assert bench(Unstarted(2, BROKEN)) == []
+    assert bench.state.due == 61 * MS
+    assert bench(Tick(), after=40 * MS) == [Start(3)]
+    assert bench.man(3) == [Look(0)]
+    assert bench(Seen(0, 1, 0)) == [Recall(0, 10)]
+
+
+def test_no_process_after_a_termination() -> None:
+    """Nobody is told, and nothing is tried again."""
+    bench = Bench(2)
+    bench.run(call())
+    bench.submit(call())
+    bench(Terminate(OVER))
+    assert bench(Unstarted(1, BROKEN)) == []
+    bench.exit(0, -15)
+    assert bench(Tick(), after=SECOND) == []
+    assert (bench.state.seats, bench.state.due) == ({}, None)
 
 
 def test_starts_that_crash() -> None:

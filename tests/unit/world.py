@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from forkful._core.books import BUSY, ENDED, IDLE, QUEUED, SENT, Limits, Task
+from forkful._core.books import BUSY, ENDED, IDLE, QUEUED, RECALLED, SENT, Limits, Task
 from forkful._core.messages import EACH, ERROR, GROUP, VALUE
 from forkful._core.state import State
 from forkful._core.steps import (
@@ -40,10 +40,12 @@ from forkful._core.steps import (
     Taken,
     Terminate,
     Tick,
+    Unstarted,
 )
 from forkful.errors import InitializerError, PoolTerminated, TaskCancelled, TaskTimeout, WorkerDied
 
 MS = 1_000_000
+NOTHING = InitializerError("no process")
 
 Record = tuple[int, int, Any]
 
@@ -152,6 +154,8 @@ class World:
                 assert element.starts > 0
             elif isinstance(error, TaskCancelled):
                 assert element.cancelled
+            elif error is NOTHING:
+                assert not any(seat.state in (IDLE, BUSY, RECALLED) for seat in self.state.seats.values())
             elif isinstance(error, InitializerError):
                 assert self.any_bad_start
             else:
@@ -338,11 +342,11 @@ class World:
         worker = self.workers[seat] = Worker(seat)
         if self.bad_starts:
             self.bad_starts -= 1
-            self.any_bad_start = True
             how = self.random.randrange(3)
+            self.any_bad_start |= how > 0
             if how == 0:  # no process to be had
                 worker.alive, worker.buried = False, True
-                events += [Refused(seat, InitializerError("none")), Exited(seat, None, 0, None)]
+                events.append(Unstarted(seat, NOTHING))
             elif how == 1:
                 worker.starts_badly = True
             else:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
+import signal
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing import process, resource_tracker, spawn, util
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import LOST_CODE
 from . import codec, signals
@@ -64,11 +65,15 @@ class _WorkerProcess(process.BaseProcess):
         _run_worker(self._ends, self)
 
 
-def run_child(ends: Ends, extra_fds: list[int]) -> int:
-    """Be a worker until told to leave; returns the exit code.  Runs in the child, in its main thread."""
+def run_child(ends: Ends, extra_fds: list[int], mask: Iterable[int]) -> int:
+    """Be a worker until told to leave; returns the exit code.  Runs in the child, in its main thread.
+
+    Args:
+        mask: the signals to block from now on, but for those that a worker must get.
+    """
     fill_standard_streams()
     signals.die_with(ends.lifeline)
-    signals.settle_worker()
+    signals.settle_worker(mask)
     empty_stdin()
     inherited_fds[:] = extra_fds
     code: int = _WorkerProcess(ends)._bootstrap(parent_sentinel=ends.lifeline)  # type: ignore[attr-defined]  # CPython's own entry for children, since 3.8
@@ -90,7 +95,7 @@ def empty_stdin() -> None:
         os.close(null)
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End a forked child without unwinding into the frames it inherited."""
     atexit._run_exitfuncs()
     os._exit(code)
@@ -204,5 +209,6 @@ def main() -> None:
     for fd in numbers:
         os.set_inheritable(fd, False)
     if name == "worker":
-        sys.exit(run_child(Ends(*numbers[:ENDS]), numbers[ENDS:]))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # that of the thread which started us
+        sys.exit(run_child(Ends(*numbers[:ENDS]), numbers[ENDS:], mask))
     importlib.import_module(f".{name}", __package__).main(*numbers)

@@ -289,9 +289,17 @@ class WorkerEnd:
 
 def open_channel() -> tuple[MasterEnd, int, int]:
     """A new channel: the master's end, and the worker's two descriptors (to read from, to write to)."""
-    down_r, down_w = os.pipe()
-    up_r, up_w = os.pipe()
-    return MasterEnd(up_r, down_w, os.dup(down_r)), down_r, up_w
+    fds: list[int] = []
+    try:
+        fds += os.pipe()
+        fds += os.pipe()
+        fds.append(os.dup(fds[0]))
+        down_r, down_w, up_r, up_w, unread = fds
+        return MasterEnd(up_r, down_w, unread), down_r, up_w
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
 
 
 class Permits:

@@ -7,6 +7,7 @@ Everything here but `Crew.wait` and `Crew.wake` runs under the master's lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import threading
@@ -19,7 +20,23 @@ from .functions import Functions
 from .journal import Record, split
 from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
 from .spawn import above_standard_streams
-from .steps import Dropped, Event, Exited, Finished, Kill, Look, Ready, Recall, Refused, Seen, Send, Start, Stop, Taken
+from .steps import (
+    Dropped,
+    Event,
+    Exited,
+    Finished,
+    Kill,
+    Look,
+    Ready,
+    Recall,
+    Refused,
+    Seen,
+    Send,
+    Start,
+    Stop,
+    Taken,
+    Unstarted,
+)
 from .supervisor import Post, Supervisor
 
 _EXITS_KEPT = 256
@@ -90,8 +107,13 @@ class Crew:
     # Asking.
 
     def pids(self) -> list[tuple[int, int | None]]:
-        """The worker processes there are: (seat, pid)."""
+        """The worker processes there are: (seat, pid); without a pid those that are being started."""
         return [(seat, post.child.pid) for seat, post in self.posts.items() if post.child is not None]
+
+    def pid_of(self, seat: int) -> int | None:
+        """The pid of the worker at *seat*; None once it has ended, or as long as it is being started."""
+        post = self.posts.get(seat)
+        return None if post is None or post.child is None else post.child.pid
 
     def exit_of(self, seat: int) -> tuple[bool, int | None]:
         """Whether the worker at *seat* has ended, and its exit code if that is (still) known."""
@@ -122,9 +144,27 @@ class Crew:
         elif isinstance(order, Stop):
             post.channel.send(frame(STOP))
         else:
-            self._supervisor.kill(post, gently=order.gently)
+            self._kill(order, post, events)
+            return
         if post.channel.unsent:
             self._watch_writing(order.seat, post)
+
+    def _kill(self, order: Kill, post: Post, events: list[Event]) -> None:
+        self._supervisor.kill(post, gently=order.gently)
+        assert post.child is not None
+        if post.child.ended:  # it was given up before it was born: nothing else will tell
+            self._bury(order.seat, events)
+        else:
+            self._watch_life(order.seat, post)
+
+    def _watch_life(self, seat: int, post: Post) -> None:
+        """Watch the process, by another descriptor than before where that has changed."""
+        assert post.child is not None
+        fd = post.child.fileno()
+        if fd >= 0 and self._watched.get(fd) != (seat, _LIFE):
+            for old in [old for old, known in self._watched.items() if known == (seat, _LIFE)]:
+                self._unwatch(old)
+            self._watch(fd, seat, _LIFE)
 
     def kill_all(self) -> None:
         """SIGKILL to every worker."""
@@ -153,15 +193,17 @@ class Crew:
     def _start(self, seat: int, events: list[Event]) -> None:
         try:
             post = self._supervisor.start()
-        except Exception as error:  # no process to be had: the reason goes to whoever waits
+        except (OSError, MemoryError) as error:  # no process to be had now
+            events.append(Unstarted(seat, _no_worker(error)))
+            return
+        except Exception as error:  # nor ever: the reason goes to whoever waits
             events.append(Refused(seat, _no_worker(error)))
             events.append(Exited(seat, None, 0, None))
             return
         self.posts[seat] = post
         self._watch(post.channel.fileno(), seat, _UP)
         assert post.child is not None
-        if post.child.fileno() >= 0:
-            self._watch(post.child.fileno(), seat, _LIFE)
+        self._watch_life(seat, post)
         self._watch_writing(seat, post)
 
     def _send(self, post: Post, send: Send) -> None:
@@ -244,9 +286,8 @@ class Crew:
                         ended.append(seat)
             elif post.child.collect():
                 ended.append(seat)
-            elif post.child.fileno() != fd:  # the mold has died; its child is watched directly from now on
-                self._unwatch(fd)
-                self._watch(post.child.fileno(), seat, _LIFE)
+            else:
+                self._watch_life(seat, post)  # the mold may have died: its child is watched directly from now on
         for seat in ended:
             self._bury(seat, events)
         return events
@@ -287,8 +328,9 @@ class Crew:
         self._report(seat, post, serial, records, 0, 0, events)
         started, _ = post.journal.read_progress()
         if child.refusal is not None:
-            events.append(Refused(seat, _no_worker(child.refusal)))
-        events.append(Exited(seat, child.exitcode, started, child.pid))
+            events.append(Unstarted(seat, _no_worker(child.refusal)))
+        else:
+            events.append(Exited(seat, child.exitcode, started, child.pid))
         # By seat and not by number: a child that has lost its mold has changed its descriptor.
         for fd in [fd for fd, (owner, _) in self._watched.items() if owner == seat]:
             self._unwatch(fd)
@@ -299,7 +341,20 @@ class Crew:
         post.close()
 
 
+# What to do when the system has no more of something.
+_ADVICE = {
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`) or use fewer processes",
+    errno.ENFILE: "the whole machine has no open files left: close some, or use fewer processes",
+    errno.EAGAIN: "raise the limit on processes (`ulimit -u`) or use fewer",
+    errno.ENOMEM: "use fewer processes, or free memory",
+}
+
+
 def _no_worker(error: Exception) -> InitializerError:
-    failed = InitializerError(f"no worker could be started: {type(error).__name__}: {error}")
+    message = f"no worker could be started: {type(error).__name__}: {error}"
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if number in _ADVICE:
+        message += f"; {_ADVICE[number]}"
+    failed = InitializerError(message)
     failed.__cause__ = error
     return failed

@@ -46,7 +46,11 @@ def create_memory() -> int:
 
         fd, path = tempfile.mkstemp(prefix="forkful-journal-")
         os.unlink(path)
-    os.ftruncate(fd, SIZE)
+    try:
+        os.ftruncate(fd, SIZE)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

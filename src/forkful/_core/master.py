@@ -280,6 +280,17 @@ class Master:
         with self._lock:
             return self._crew.pids()
 
+    def await_pid(self, seat: int) -> int | None:
+        """The pid of the worker at *seat*, waiting until it has one; None if it has ended, or this is a fork."""
+        while not self.foreign:
+            with self._lock:
+                pid = self._crew.pid_of(seat)
+                ended, _ = self._crew.exit_of(seat)
+            if pid is not None or ended:
+                return pid
+            self.wheel.wait(Slot(), 0.01)  # runs the loop meanwhile, or sleeps while another thread does
+        return None
+
     def exit_of(self, seat: int) -> tuple[bool, int | None]:
         """Whether the worker at *seat* has ended, and its exit code if that is (still) known."""
         with self._lock:

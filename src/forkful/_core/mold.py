@@ -6,35 +6,40 @@ worker in about a millisecond where a new interpreter takes fifty.  It holds no 
 Protocol, over a stream socket to the one parent process:
 
 - Each request is one byte carrying descriptors: a status socket, then a worker's `Ends`, then extra ones.
-- On the status socket the mold answers ``pid`` with the worker's pidfd (where the kernel has them), and, when the
-  worker has ended, its exit code; or at once why there is no worker.  Then it closes the socket; end-of-file without
-  either means that the mold died.
+- On the status socket the worker itself tells its pid, with its pidfd (where the kernel has them), before it does
+  anything else: so whoever has heard of a worker by its channel can read its pid without waiting, even if the mold has
+  been stopped meanwhile.  When the worker has ended, the mold tells its exit code; or at once why there is no worker.
+  Then it closes the socket; end-of-file without either means that the mold died.
 - When the parent's end is closed the mold kills what is left and goes.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
+import errno
 import fcntl
 import os
 import select
 import signal
 import socket
 import struct
+from collections.abc import Sequence
 
 from . import bootstrap
 from .signals import ignore
 
-STATUS = struct.Struct("=cq")  # kind, number
-BORN, DIED, UNBORN = b"P", b"X", b"E"  # number: pid, exit code, errno
+STATUS = struct.Struct("=cqq")  # kind, pid, number
+BORN, DIED, UNBORN = b"P", b"X", b"E"  # number: 0, exit code, errno
 MAX_FDS = 250
 _FD_SIZE = array.array("i").itemsize
+_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have SIGPIPE back at its default, where it would end it
 
 
-def send_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
-    """Send *data* with copies of *fds*."""
+def send_fds(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """Send *data* with copies of *fds*, or fail: never wait for a reader that may have been stopped."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([data], ancillary)
+    sock.sendmsg([data], ancillary, _NOSIGNAL | socket.MSG_DONTWAIT)
 
 
 def receive_fds(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -91,38 +96,50 @@ class _Mold:
         return None
 
     def _fork(self, fds: list[int]) -> int | None:
-        status = socket.socket(fileno=fds[0])
+        pid = -1
+        status = socket.socket(fileno=fds[0]) if fds else None
         try:
+            if len(fds) <= bootstrap.ENDS:  # not all that were sent have arrived
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = os.fork()
         except OSError as error:  # no process to be had
-            status.send(STATUS.pack(UNBORN, error.errno or 0))
-            pid = -1
+            if status is not None:
+                self._tell(status, UNBORN, 0, error.errno or 0)
         if pid == 0:
+            assert status is not None
             return self._become_worker(status, fds[1:])
         for fd in fds[1:]:
             os.close(fd)
-        if pid < 0:
-            status.close()
-            return None
-        self._status[pid] = status
-        pidfds = [os.pidfd_open(pid)] if hasattr(os, "pidfd_open") else []
-        try:
-            send_fds(status, STATUS.pack(BORN, pid), pidfds)
-        except OSError:
-            pass  # the parent gave up on this worker, or is gone: its lifeline ends the worker
-        for fd in pidfds:
-            os.close(fd)
+        if status is not None:
+            if pid > 0:
+                self._status[pid] = status
+            else:
+                status.close()
         return None
+
+    @staticmethod
+    def _tell(status: socket.socket, kind: bytes, pid: int, number: int, fds: Sequence[int] = ()) -> None:
+        try:
+            send_fds(status, STATUS.pack(kind, pid, number), fds)
+        except OSError:
+            pass  # the parent has given up this worker, or is gone: the lifeline ends it
 
     def _become_worker(self, status: socket.socket, fds: list[int]) -> int:
         """Runs in the child."""
         bootstrap.forget_parent()
         signal.set_wakeup_fd(-1)
-        for sock in (self._control, status, *self._status.values()):
+        for sock in (self._control, *self._status.values()):
             sock.close()
         os.close(self._wake_r)
         os.close(self._wake_w)
-        return bootstrap.run_child(bootstrap.Ends(*fds[: bootstrap.ENDS]), fds[bootstrap.ENDS :])
+        pid = os.getpid()
+        pidfds: list[int] = []
+        with contextlib.suppress(AttributeError, OSError):
+            pidfds.append(os.pidfd_open(pid))
+        self._tell(status, BORN, pid, 0, pidfds)
+        for fd in (status.detach(), *pidfds):
+            os.close(fd)
+        return bootstrap.run_child(bootstrap.Ends(*fds[: bootstrap.ENDS]), fds[bootstrap.ENDS :], ())
 
     def _reap(self) -> None:
         while self._status:
@@ -130,10 +147,7 @@ class _Mold:
             if pid == 0:
                 return
             sock = self._status.pop(pid)
-            try:
-                sock.send(STATUS.pack(DIED, os.waitstatus_to_exitcode(status)))
-            except OSError:
-                pass  # nobody waits for it any more
+            self._tell(sock, DIED, pid, os.waitstatus_to_exitcode(status))
             sock.close()
 
 
@@ -142,7 +156,10 @@ def main(control_fd: int) -> None:
     bootstrap.fill_standard_streams()
     bootstrap.empty_stdin()
     signal.signal(signal.SIGINT, ignore)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    code = _Mold(socket.socket(fileno=control_fd)).serve()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    mold = _Mold(socket.socket(fileno=control_fd))
+    # Nothing of what the thread that needed a mold first had blocked: without SIGCHLD it would never reap.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    code = mold.serve()
     if code is not None:
         bootstrap.leave(code)

@@ -6,25 +6,15 @@ import fcntl
 import os
 import select
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from types import FrameType
 
 # Asks the kernel which signal an O_ASYNC descriptor sends; `fcntl` names it on Linux, where alone it exists.
 _F_SETSIG = getattr(fcntl, "F_SETSIG", None)
 
 
-@contextmanager
-def hold_interrupts() -> Iterator[None]:
-    """Block SIGINT in this thread: a child started inside inherits the mask until it can deal with the signal.
-
-    Without it, Ctrl-C during the start of an interpreter prints that interpreter's traceback.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+# Those a worker must get, whatever the thread that started it had blocked.
+WORKERS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 
 def ignore(_signum: int, _frame: FrameType | None) -> None:
@@ -34,13 +24,16 @@ def ignore(_signum: int, _frame: FrameType | None) -> None:
     """
 
 
-def settle_worker() -> None:
-    """Give the calling process the signal dispositions of a worker.  Runs in the child, in its main thread."""
+def settle_worker(mask: Iterable[int]) -> None:
+    """Give the calling process the signal dispositions of a worker, then *mask*.  Runs in the child, in its main thread.
+
+    In this order: a signal that has come since the process began finds the worker's disposition, never the parent's.
+    """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_SETMASK, set(mask).difference(WORKERS_OWN))
 
 
 def die_with(lifeline: int) -> bool:

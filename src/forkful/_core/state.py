@@ -56,6 +56,7 @@ from .steps import (
     Taken,
     Terminate,
     Tick,
+    Unstarted,
 )
 from .verdict import explain_cancelling, explain_death, explain_failed_start
 
@@ -96,6 +97,10 @@ _START_BLAME, _LEFT, _KILLED_INSIDE = 4, 2, 1
 _START_KILLS, _START_KILLS_NS = 50, 30_000_000_000  # in a row, by a signal from outside, for so long
 
 
+# After a start for which the system had no process, workers that there are do the work, and the next start is tried so
+# much later: the pause doubles each time, up to the longest.
+_PAUSE_NS, _LONGEST_PAUSE_NS = 20_000_000, 1_000_000_000
+
 # SIGHUP, SIGINT, SIGKILL, SIGTERM: sent by somebody, not the worker's own doing.
 _OUTSIDE_SIGNALS = (-1, -2, -9, -15)
 
@@ -119,6 +124,8 @@ class State:
         self._start_blame = 0
         self._start_kills = 0
         self._start_kills_since = 0
+        self._pause = 0  # before the next start, since the last had no process; 0 when the last worker came up
+        self._start_at = 0  # when that pause is over
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
         self._failures: list[tuple[Task, int, int, BaseException]] = []
@@ -127,6 +134,7 @@ class State:
             Submitted: self._on_submitted,
             Ready: self._on_ready,
             Refused: self._on_refused,
+            Unstarted: self._on_unstarted,
             Finished: self._on_finished,
             Dropped: self._on_dropped,
             Seen: self._on_seen,
@@ -270,7 +278,7 @@ class State:
     def _on_ready(self, event: Ready) -> None:
         seat = self.seats[event.seat]
         seat.pid = event.pid
-        self._start_blame = self._start_kills = 0
+        self._start_blame = self._start_kills = self._pause = self._start_at = 0
         self._refused = False
         if seat.state == STARTING:
             _move(seat, "ready")
@@ -281,6 +289,20 @@ class State:
             _move(seat, "refused")
         self._refused = True
         self._fail_backlog(event.error)
+
+    def _on_unstarted(self, event: Unstarted) -> None:
+        """A passing want is borne as long as there is a worker; without one it is everybody's error."""
+        _move(self.seats.pop(event.seat), "exit")
+        self.stats["workers started"] -= 1
+        if not self._has_workers():
+            self._fail_backlog(event.error)
+        elif self._start_at <= self._now:  # else it was tried together with the one that has set this
+            self._pause = min(max(_PAUSE_NS, 2 * self._pause), _LONGEST_PAUSE_NS)
+            self._start_at = self._now + self._pause
+
+    def _has_workers(self) -> bool:
+        """Whether any worker can do work, or may come to it."""
+        return any(seat.state not in (STOPPING, KILLED) for seat in self.seats.values())
 
     def _fail_backlog(self, error: BaseException) -> None:
         backlog, self.backlog = self.backlog, deque()
@@ -298,6 +320,7 @@ class State:
         seat = self.seats.pop(event.seat)
         was = seat.state
         _move(seat, "exit")
+        self._start_at = self._now  # it has left room for another
         if was not in (STOPPING, KILLED):
             self.stats["workers died"] += 1
         if was == STARTING and self._terminated is None:
@@ -470,7 +493,7 @@ class State:
         """Whether a worker is idle, or could be started, for work that waits elsewhere."""
         if self.backlog:
             return False
-        return self._alive() < self.limits.processes or any(
+        return (self._start_at <= self._now and self._alive() < self.limits.processes) or any(
             self._is_open(s) and not s.sent for s in self.seats.values()
         )
 
@@ -478,6 +501,8 @@ class State:
         """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
         due = self._kill_at
+        if self._start_at > self._now and self._may_want_another() and (due is None or self._start_at < due):
+            due = self._start_at
         for seat in self.seats.values():
             if not seat.sent or seat.state not in (BUSY, RECALLED):
                 continue
@@ -500,6 +525,12 @@ class State:
             if due is None or look_at < due:
                 due = look_at
         self.due = due
+
+    def _may_want_another(self) -> bool:
+        """Whether there is work that another worker might take, and room for one."""
+        if self._terminated is not None or self._alive() >= self.limits.processes:
+            return False
+        return bool(self.backlog) or any(seat.load > 1 for seat in self.seats.values())
 
     # Handing out.
 
@@ -593,14 +624,16 @@ class State:
                 self._out.append(Stop(seat.key))
 
     def _start_workers(self) -> None:
+        if self._start_at > self._now and self._has_workers():
+            return
         alive = self._alive()
         starting = sum(1 for seat in self.seats.values() if seat.state == STARTING)
         wanted = max(len(self.backlog) - starting, self._wanted - alive)
         self._wanted = 0
         if wanted <= 0 and not starting and alive < self.limits.processes and self._overfull():
             wanted = 1
-        if self._refused:
-            wanted = min(wanted, 1 - starting)  # the initializer failed: try with one before the rest follow
+        if self._refused or self._pause:
+            wanted = min(wanted, 1 - starting)  # the last start failed: try with one before the rest follow
         for _ in range(min(wanted, self.limits.processes - alive)):
             seat = Seat(self._next_key)
             self._next_key += 1

@@ -29,6 +29,13 @@ class Refused(NamedTuple):
     error: BaseException
 
 
+class Unstarted(NamedTuple):
+    """The system has no process for a worker now, *error* says what is missing; that was all of this worker."""
+
+    seat: int
+    error: BaseException
+
+
 class Finished(NamedTuple):
     """Records of results, in the order the elements were sent; *ns* of work for *elements* since the last report."""
 
@@ -99,6 +106,7 @@ Event = (
     Submitted
     | Ready
     | Refused
+    | Unstarted
     | Finished
     | Dropped
     | Seen

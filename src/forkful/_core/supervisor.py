@@ -9,12 +9,13 @@ import contextlib
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 from typing import Any
 
 from . import codec, spawn
 from .bootstrap import Ends
-from .channel import Permits, frame, open_channel
+from .channel import MasterEnd, Permits, frame, open_channel
 from .journal import Journal, create_memory
 from .messages import SETUP, Setup
 
@@ -24,25 +25,43 @@ _NAMES = {"fork": "ForkPoolWorker", "spawn": "SpawnPoolWorker", "forkserver": "F
 class Post:
     """One worker process and the master's ends of its channel, journal, permits and lifeline."""
 
+    channel: MasterEnd
+    journal: Journal
+    permits: Permits
+    ends: Ends
+
     def __init__(self, number: int) -> None:
         self.number = number
         self.received = 0  # records taken over from it, through the channel or the journal
-        self.channel, down, up = open_channel()
-        memory = create_memory()
-        self.journal = Journal(memory)
-        self.permits = Permits.create()
-        lifeline, self._lifeline = os.pipe()
-        self.is_open = True
-        self._theirs = [down, up, memory, lifeline]
-        self.ends = Ends(down, up, memory, self.permits.worker_fd, lifeline)
         self.child: spawn.Child | None = None
+        self.is_open = True
+        self._starting = True  # the worker's ends are open here
+        self._ours = ExitStack()  # each closes what has been opened so far, and may do so again
+        self._theirs = ExitStack()
         spawn.hold(self)
+
+    def open(self) -> None:
+        """Open everything; what fails leaves nothing open but what `close` closes."""
+        ours, theirs = self._ours.callback, self._theirs.callback
+        self.channel, down, up = open_channel()
+        ours(self.channel.close)
+        theirs(os.close, down)
+        theirs(os.close, up)
+        memory = create_memory()
+        theirs(os.close, memory)
+        self.journal = Journal(memory)
+        ours(self.journal.close)
+        self.permits = Permits.create()
+        ours(self._close_permits)
+        lifeline, other_end = os.pipe()
+        ours(os.close, other_end)
+        theirs(os.close, lifeline)
+        self.ends = Ends(down, up, memory, self.permits.worker_fd, lifeline)
 
     def close_theirs(self) -> None:
         """Close the worker's ends, once it has them."""
-        for fd in self._theirs:
-            os.close(fd)
-        self._theirs.clear()
+        self._starting = False
+        self._theirs.close()
 
     def close(self) -> None:
         """Close everything."""
@@ -51,19 +70,14 @@ class Post:
 
     def disown(self) -> None:
         """Close the master's ends; all that is done in a forked child, which may be this very worker."""
-        if not self.is_open:
-            return
         self.is_open = False
-        self.channel.close()
-        self.journal.close()
-        if self.permits.worker_fd not in self._still_theirs():
-            self.permits.close()
-        os.close(self._lifeline)
+        self._ours.close()
         if self.child is not None:
             self.child.close()
 
-    def _still_theirs(self) -> tuple[int, ...]:
-        return tuple(self.ends) if self._theirs else ()
+    def _close_permits(self) -> None:
+        if not self._starting:  # else this is the worker, to which the same descriptor is of use
+            self.permits.close()
 
 
 class Supervisor:
@@ -79,10 +93,7 @@ class Supervisor:
         self._initializer = initializer
         self._numbers = 0
         self.newest: Post | None = None
-        self._holds_mold = start_method == "forkserver"
         self._main = codec.main_reference()
-        if self._holds_mold:
-            spawn.acquire_mold()
 
     def start(self) -> Post:
         """Start one worker.
@@ -91,43 +102,47 @@ class Supervisor:
             OSError: the system gives no process, descriptor or memory.
         """
         spawn.check_not_importing_main()
-        with spawn.above_standard_streams():
-            return self._start()
-
-    def _start(self) -> Post:
+        if self.start_method == "forkserver":
+            spawn.acquire_mold(self)  # not before: a pool that cannot be made has nothing to give back
+        extra: list[int] = []
+        initializer: Any = None
+        tracker: int | None = None
+        if self.start_method == "fork":
+            spawn.flush_standard_streams()
+        else:
+            if self._initializer is not None:
+                initializer, extra = spawn.pack_inheritance(self._initializer)
+            fd = spawn.tracker_fd()
+            if fd is not None:
+                tracker = len(extra)
+                extra = [*extra, fd]
         self._numbers += 1
+        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, initializer, tracker)))
+        with spawn.above_standard_streams():
+            # All that may call user code, or wait, has been done.
+            return spawn.without_forks(lambda: self._start(setup, extra))
+
+    def _start(self, setup: list[bytes | memoryview], extra: list[int]) -> Post:
         self.newest = post = Post(self._numbers)
         try:
-            extra: list[int] = []
-            initializer: Any = self._initializer
-            tracker: int | None = None
-            if self.start_method != "fork":
-                if initializer is not None:
-                    initializer, extra = spawn.pack_inheritance(initializer)
-                fd = spawn.tracker_fd()
-                if fd is not None:
-                    tracker = len(extra)
-                    extra = [*extra, fd]
-            setup = self._setup(post.number, initializer, tracker)
-            if self.start_method == "fork":
-                post.child = self._fork(post, setup)
-            else:
-                post.channel.send(frame(SETUP, 0, codec.encode(setup)))
-                post.child = spawn.START_METHODS[self.start_method](post.ends, extra)
+            post.open()
+            post.channel.send(setup)
+            post.child = child = spawn.START_METHODS[self.start_method]()  # known here before there is a process
+            if self.start_method == "fork" and self._initializer is not None:
+                # Inherited, not pickled: it crosses in a list, and the frame is without it.
+                spawn.inherited_initializer[:] = [self._initializer]
+            try:
+                child.start(post.ends, extra)
+            finally:
+                spawn.inherited_initializer.clear()
         except BaseException:
+            if post.child is not None:
+                post.child.put_down()
+                post.child.await_end()
             post.close()
             raise
         post.close_theirs()
         return post
-
-    def _fork(self, post: Post, setup: Setup) -> spawn.Child:
-        # The initializer is inherited, not pickled: it crosses in this list, and the frame without it.
-        spawn.inherited_initializer[:] = [self._initializer] if self._initializer is not None else []
-        try:
-            post.channel.send(frame(SETUP, 0, codec.encode(setup._replace(initializer=None))))
-            return spawn.START_METHODS["fork"](post.ends, [])
-        finally:
-            spawn.inherited_initializer.clear()
 
     def _setup(self, number: int, initializer: Any, tracker: int | None) -> Setup:
         forked = self.start_method == "fork"
@@ -156,10 +171,12 @@ class Supervisor:
     def kill(self, post: Post, *, gently: bool) -> None:
         """Send the worker SIGTERM or SIGKILL."""
         if post.child is not None and post.is_open:
-            post.child.kill(signal.SIGTERM if gently else signal.SIGKILL)
+            if gently:
+                post.child.kill(signal.SIGTERM)
+            else:
+                post.child.put_down()
 
     def close(self) -> None:
         """No more workers will be started."""
-        if self._holds_mold:
-            self._holds_mold = False
-            spawn.release_mold()
+        if self.start_method == "forkserver":
+            spawn.release_mold(self)

@@ -50,7 +50,14 @@ class Member:
     def __init__(self, master: Master, seat: int, pid: int | None) -> None:
         self._master = master
         self._seat = seat
-        self.pid = pid
+        self._pid = pid
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; of a worker that is being started, as soon as there is one."""
+        if self._pid is None:
+            self._pid = self._master.await_pid(self._seat)
+        return self._pid
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
@@ -62,7 +69,7 @@ class Member:
         return self._master.exit_of(self._seat)[1]
 
     def __repr__(self) -> str:
-        return f"<worker pid={self.pid} {'running' if self.is_alive() else f'exitcode={self.exitcode}'}>"
+        return f"<worker pid={self._pid} {'running' if self.is_alive() else f'exitcode={self.exitcode}'}>"
 
 
 class Pool:
