@@ -195,6 +195,26 @@ def test_output_is_not_overwritten_by_accident(shell: Shell) -> None:
     assert shell.records()["a"]["result"] == 1
 
 
+def test_standard_input_is_not_overwritten(shell: Shell) -> None:
+    """A file that comes in by standard input is an input as any other: `- -o io.txt < io.txt` would empty it."""
+    shell.write("io.txt", "a", "b")
+    with open(shell.directory / "io.txt") as file:
+        process = shell.start("map", "work.py:echo", "-", "-o", "io.txt", "--overwrite", stdin=file)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (2, "", "forkful: io.txt: is an input too; write the records elsewhere\n")
+    assert (shell.directory / "io.txt").read_text() == "a\nb\n"
+
+
+def test_standard_output_is_no_input(shell: Shell, small_disk: Callable[[], None]) -> None:
+    """`io.txt >> io.txt` would read what it writes until the disk is full."""
+    shell.write("io.txt", "a", "b")
+    with open(shell.directory / "io.txt", "a") as file:
+        process = shell.start("map", "work.py:echo", "io.txt", stdout=file, preexec_fn=small_disk)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (2, "forkful: standard output: is an input too; write the records elsewhere\n")
+    assert (shell.directory / "io.txt").read_text() == "a\nb\n"
+
+
 def test_full_disk(shell: Shell, small_disk: Callable[[], None]) -> None:
     """One line says that there is no room; every record in the file is whole."""
     shell.write("in.txt", *map(str, range(100)))

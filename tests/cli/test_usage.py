@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,11 @@ GOOD = ["map", "work.py:echo", "in.txt", "-o", "out.jsonl"]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a module and some inputs."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*os.sys.path])  # type: ignore[attr-defined]  # a look-up may add to it
+    monkeypatch.setattr("sys.path", [*sys.path])  # a look-up may add to it
+    monkeypatch.delitem(sys.modules, "beside", raising=False)  # another test's
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     Path("work.py").write_text(WORK)
+    Path("beside.py").write_text("def echo(value): return value\n")
     Path("in.txt").write_text("a\nb\n")
     Path("old.jsonl").write_text("{}\n")
     return tmp_path
@@ -56,6 +58,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["map", "work.py:echo", "in.txt", "-o", "."], ".: is a directory; name a file in it"),
         (["map", "work.py:echo", "in.txt", "-o", "old.jsonl"], "old.jsonl: has records in it already; remove it"),
         (["map", "work.py:echo", "in.txt", "-o", "in.txt", "--overwrite"], "in.txt: is an input too; write"),
+        (
+            ["map", "work.py:echo", "in.txt", "-o", "work.py", "--overwrite"],
+            "work.py: is the program of FUNC or --init",
+        ),
+        (["map", "work.py:echo", "in.txt", "-o", "work.py"], "work.py: is the program of FUNC or --init; write"),
+        (["map", "beside:echo", "in.txt", "-o", "beside.py", "--overwrite"], "beside.py: is the program of FUNC or"),
+        (
+            ["map", "json:loads", "in.txt", "-o", "work.py", "--overwrite", "--init", "work.py:set_up"],
+            "work.py: is the program of FUNC or --init; write",
+        ),
     ],
 )
 def test_usage_errors(here: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

@@ -44,6 +44,13 @@ class FunctionRef:
         """Whether `source` is a path."""
         return os.path.isabs(self.source)
 
+    @property
+    def file(self) -> str | None:
+        """The path of the file that the function's module was imported from in this process; None for a builtin's."""
+        if self.is_file:
+            return self.source
+        return getattr(sys.modules.get(self.source), "__file__", None)
+
     def load(self) -> Callable[..., Any]:
         """The function; its module is imported at the first call in each process, and kept.
 

@@ -33,6 +33,13 @@ class Source(NamedTuple):
         """For messages."""
         return "standard input" if self.path is None else self.path
 
+    def status(self) -> os.stat_result | None:
+        """What the system says of the file; None when it says nothing: it has gone, or is no file of the system."""
+        try:
+            return os.fstat(sys.stdin.fileno()) if self.path is None else os.stat(self.path)
+        except (OSError, ValueError):
+            return None
+
 
 class Item(NamedTuple):
     """One input."""

@@ -122,13 +122,16 @@ def _plan(
     *,
     overwrite: bool,
 ) -> _Job:
-    """Check the request, the quick checks first; changes nothing outside this process."""
+    """Check the request; changes nothing outside this process."""
     path = None if output in {None, "-"} else output
     sources = find_sources([inputs] if isinstance(inputs, str) else inputs)
-    check_output(path, sources, overwrite=overwrite)
     make_directory_importable()
-    call = Call(find_function(func) if isinstance(func, str) else func)
-    return _Job(call, find_function(init) if isinstance(init, str) else init, sources, path)
+    target = find_function(func) if isinstance(func, str) else func
+    set_up = find_function(init) if isinstance(init, str) else init
+    # The output last: only an imported module tells which file it came from.
+    programs = [one.file for one in (target, set_up) if isinstance(one, FunctionRef) and one.file is not None]
+    check_output(path, sources, programs, overwrite=overwrite)
+    return _Job(Call(target), set_up, sources, path)
 
 
 def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Progress) -> None:

@@ -18,31 +18,51 @@ __all__ = ["Output", "check_output"]
 _STDOUT = 1
 
 
-def check_output(path: str | None, sources: Sequence[Source], *, overwrite: bool) -> None:
-    """See that records can be written to *path* (None: standard output); changes nothing.  Raises `UsageProblem`."""
-    if path is None:
-        try:
-            os.fstat(_STDOUT)
-        except OSError as error:
-            raise UsageProblem("standard output is closed; name a file with -o") from error
+def check_output(
+    path: str | None, sources: Sequence[Source], programs: Sequence[str] = (), *, overwrite: bool = False
+) -> None:
+    """See that records can be written to *path* (None: standard output); changes nothing.  Raises `UsageProblem`.
+
+    *programs* are files of the user's functions: what has just been read as a program is no place for records.
+    """
+    status = _look_at_stdout() if path is None else _look_at(path)
+    if status is None or not stat.S_ISREG(status.st_mode):
         return
+    name = _name(path)
+    # Standard output too: `forkful map … in.txt >> in.txt` would read for ever what it writes.
+    if any((source := one.status()) is not None and os.path.samestat(source, status) for one in sources):
+        raise UsageProblem(f"{name}: is an input too; write the records elsewhere")
+    if any(_same_file(program, status) for program in programs):
+        raise UsageProblem(f"{name}: is the program of FUNC or --init; write the records elsewhere")
+    if path is not None and status.st_size and not overwrite:
+        raise UsageProblem(f"{path}: has records in it already; remove it, or say --overwrite")
+
+
+def _name(path: str | None) -> str:
+    return "standard output" if path is None else path
+
+
+def _look_at_stdout() -> os.stat_result:
+    try:
+        return os.fstat(_STDOUT)
+    except OSError as error:
+        raise UsageProblem("standard output is closed; name a file with -o") from error
+
+
+def _look_at(path: str) -> os.stat_result | None:
+    """What is at *path*, None when nothing is; raises `UsageProblem` when no file can be written there."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         _check_directory(os.path.dirname(path) or ".", path)
-        return
+        return None
     except OSError as error:
         raise UsageProblem(f"{path}: cannot be written: {error.strerror}; choose another place") from error
     if stat.S_ISDIR(status.st_mode):
         raise UsageProblem(f"{path}: is a directory; name a file in it, such as {os.path.join(path, 'out.jsonl')}")
     if not os.access(path, os.W_OK):
         raise UsageProblem(f"{path}: cannot be written: Permission denied; change its mode, or choose another place")
-    if not stat.S_ISREG(status.st_mode):
-        return
-    if any(source.path is not None and _same_file(source.path, status) for source in sources):
-        raise UsageProblem(f"{path}: is an input too; write the records elsewhere")
-    if status.st_size and not overwrite:
-        raise UsageProblem(f"{path}: has records in it already; remove it, or say --overwrite")
+    return status
 
 
 def _check_directory(directory: str, path: str) -> None:
@@ -67,7 +87,7 @@ class Output:
     """
 
     def __init__(self, path: str | None) -> None:
-        self.name = "standard output" if path is None else path
+        self.name = _name(path)
         self._path = path
         if path is None:
             self._fd = _STDOUT
