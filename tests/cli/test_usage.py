@@ -56,7 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["map", "work.py:echo", "in.txt", "-o", "no/out.jsonl"], "no/out.jsonl: there is no directory no; make it"),
         (["map", "work.py:echo", "in.txt", "-o", "/proc/out.jsonl"], "/proc/out.jsonl: cannot be written: "),
         (["map", "work.py:echo", "in.txt", "-o", "."], ".: is a directory; name a file in it"),
-        (["map", "work.py:echo", "in.txt", "-o", "old.jsonl"], "old.jsonl: has records in it already; remove it"),
+        (["map", "work.py:echo", "in.txt", "-o", "old.jsonl"], "old.jsonl: is not empty; remove it, or say"),
         (["map", "work.py:echo", "in.txt", "-o", "in.txt", "--overwrite"], "in.txt: is an input too; write"),
         (
             ["map", "work.py:echo", "in.txt", "-o", "work.py", "--overwrite"],

@@ -48,7 +48,7 @@ def map_file(
         timeout: seconds that one attempt at one input may take; None for no limit.
         retries: how often an input is tried again after an exception, a crash or a timeout.
         init: a function that each worker calls once, without arguments, before its first input.
-        overwrite: empty an *output* that holds something; else that is refused.
+        overwrite: replace an *output* that holds something; else that is refused.  It is replaced with the first record.
         progress: called with the summary so far: once at the start, then after each record.
 
     An input that fails is a record, never an exception.  Ctrl-C ends the work; the summary says `interrupted`.  SIGTERM
@@ -56,16 +56,17 @@ def map_file(
 
     Raises:
         UsageProblem: something asked for cannot be done; nothing was started, nothing was written.
-        JobStopped: it cannot go on (the disk is full, an input vanished, *init* fails); every line written is whole.
+        JobStopped: it cannot go on (the disk is full, an input vanished, *init* fails); every line written is whole,
+            and *output* is as it was when there is none.
 
     >>> map_file("examples/census.py:census", ["files.txt"], "census.jsonl").failed  # doctest: +SKIP
     0
     """
-    job = _plan(func, inputs, output, init, overwrite=overwrite)
+    job = _plan(func, inputs, output, init)
     limits = _Limits(_default_processes() if processes is None else processes, timeout, retries)
     limits.check()
     total = count_lines(job.sources) if progress is not None else None
-    with Output(job.output) as out:
+    with Output(job.output, overwrite=overwrite) as out:
         summary = Summary(limits.processes, out.name, total)
         try:
             _run(job, limits, out, summary, progress or _ignore)
@@ -119,8 +120,6 @@ def _plan(
     inputs: str | Sequence[str],
     output: str | None,
     init: str | Callable[[], object] | None,
-    *,
-    overwrite: bool,
 ) -> _Job:
     """Check the request; changes nothing outside this process."""
     path = None if output in {None, "-"} else output
@@ -130,7 +129,7 @@ def _plan(
     set_up = find_function(init) if isinstance(init, str) else init
     # The output last: only an imported module tells which file it came from.
     programs = [one.file for one in (target, set_up) if isinstance(one, FunctionRef) and one.file is not None]
-    check_output(path, sources, programs, overwrite=overwrite)
+    check_output(path, sources, programs)
     return _Job(Call(target), set_up, sources, path)
 
 
@@ -148,6 +147,7 @@ def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Pr
             out.write(record.line)
             summary.add(item, record)
             progress(summary)
+        out.complete()
         _let_workers_leave(pool)
 
 
