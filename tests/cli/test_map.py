@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -270,14 +270,62 @@ def test_closed_stdout(shell: Shell) -> None:
         assert process.wait(timeout=60) == 1
 
 
-def test_closed_stdout_of_help(shell: Shell) -> None:
-    """Also where only help is printed."""
+@pytest.fixture
+def gone_reader() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    with shell.start("--help", stdout=writer) as process:
-        os.close(writer)
+    yield writer
+    os.close(writer)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[int]:
+    """Where nothing can be written."""
+    fd = os.open("/dev/full", os.O_WRONLY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["map", "--help"]])
+def test_help_that_cannot_be_printed(shell: Shell, gone_reader: int, full_disk: int, arguments: list[str]) -> None:
+    """Quiet when nobody reads it, a line when there is no room."""
+    for stdout, message in (
+        (gone_reader, ""),
+        (full_disk, "forkful: cannot print: No space left on device; send standard output elsewhere\n"),
+    ):
+        process = shell.start(*arguments, stdout=stdout)
         _, err = process.communicate(timeout=60)
-    assert err == ""
+        assert (process.returncode, err) == (1, message)
+
+
+@pytest.mark.parametrize(
+    ("function", "code"), [("work.py:echo", 0), ("work.py:parse", 1), ("work.py:no", 2)], ids=["ok", "failed", "usage"]
+)
+def test_words_that_cannot_be_said(shell: Shell, gone_reader: int, full_disk: int, function: str, code: int) -> None:
+    """The exit code is that of the inputs, whatever becomes of standard error."""
+    shell.write("in.txt", "a", "b")
+    for stderr in (gone_reader, full_disk):
+        arguments = ["map", function, "in.txt", "-o", "out.jsonl", "--overwrite", "--progress"]
+        process = shell.start(*arguments, stderr=stderr)
+        assert process.communicate(timeout=60)[0] == ""
+        assert process.returncode == code
+        assert code == 2 or len(shell.records()) == 2
+
+
+def test_working_directory_that_is_gone(shell: Shell) -> None:
+    """Then no module can be imported from it; what is named by its whole path still can be."""
+    shell.write("in.txt", "[1]")
+    (shell.directory / "gone").mkdir()
+    process = shell.start(
+        *("map", "json:loads", str(shell.directory / "in.txt"), "-o", str(shell.out)),
+        cwd=shell.directory / "gone",
+        preexec_fn=lambda: os.rmdir(os.getcwd()),
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert err.startswith("forkful: 1 done in ")
+    assert shell.records()["[1]"]["result"] == [1]
 
 
 def test_interrupt(shell: Shell) -> None:

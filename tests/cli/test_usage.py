@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,3 +107,31 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     """The version is the package's."""
     assert main(["--version"]) == 0
     assert re.fullmatch(r"forkful \d+\.\d+.*\n", capfd.readouterr().out)
+
+
+# Runs the command in a process of its own, and does something when it imports click.
+AT_IMPORT = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            {deed}
+sys.meta_path.insert(0, Finder())
+from forkful.cli import main
+sys.exit(main(["--help"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("deed", "code", "message"),
+    [
+        ("import signal; signal.raise_signal(signal.SIGINT)", 130, "interrupted; start it again when you like"),
+        ("1 / 0", 1, r"ZeroDivisionError: division by zero \(.+, line \d+\); forkful did not expect that: please .+"),
+    ],
+)
+def test_trouble_while_it_is_imported(deed: str, code: int, message: str) -> None:
+    """Ctrl-C in the first moments is no traceback; nor is what nobody has foreseen."""
+    program = AT_IMPORT.format(deed=deed)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert re.fullmatch(f"forkful: {message}\n", done.stderr)

@@ -90,8 +90,11 @@ def _import_file(path: str) -> ModuleType:
 
 
 def make_directory_importable() -> None:
-    """Let modules of the working directory be imported, as ``python -m`` does."""
-    directory = os.getcwd()
+    """Let modules of the working directory be imported, as ``python -m`` does; no matter if it has been removed."""
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:
+        return
     if directory not in sys.path and "" not in sys.path:
         sys.path.insert(0, directory)
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
-import click
-
 from forkful.apps.mapping import Summary
 
+from ._console import say
 from ._report import spell_seconds
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class _Lines:
     def _print_now_and_then(self) -> None:
         while not self._stop.wait(_LINE_EVERY):
             if self._summary is not None:
-                click.echo(progress_line(self._summary), err=True)
+                say(progress_line(self._summary))
 
     def __exit__(self, *_error: object) -> None:
         self._stop.set()

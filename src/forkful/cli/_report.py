@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import click
-
 from forkful.apps.mapping import Summary
 from forkful.apps.problems import one_line
+
+from ._console import say
 
 __all__ = ["print_report", "report", "spell_seconds"]
 
@@ -16,7 +16,7 @@ _WIDTH = 100  # characters of an example
 
 def print_report(summary: Summary) -> None:
     """Print `report` on standard error."""
-    click.echo("\n".join(report(summary)), err=True)
+    say("\n".join(report(summary)))
 
 
 def report(summary: Summary) -> Iterator[str]:
