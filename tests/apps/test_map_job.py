@@ -84,6 +84,19 @@ def test_input_that_vanishes_stops_the_job(tmp_path: Path, inputs: str) -> None:
     assert raised.value.done == len(read(tmp_path / "out.jsonl"))
 
 
+def take_two(_one: str, _two: str) -> None:
+    """Not a task function."""
+
+
+def test_function_objects_that_cannot_be_called(tmp_path: Path, inputs: str) -> None:
+    """They are looked at as those with a name are."""
+    with pytest.raises(UsageProblem, match="take_two cannot be called with one argument, the input: missing"):
+        map_file(take_two, inputs, str(tmp_path / "out.jsonl"))  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(UsageProblem, match="double cannot be called without arguments: missing"):
+        map_file(double, inputs, str(tmp_path / "out.jsonl"), init=double)  # type: ignore[arg-type]  # likewise
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

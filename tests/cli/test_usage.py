@@ -47,6 +47,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*GOOD, "--retries", "-1"], "--retries: -1 is not in the range x>=0; see `forkful map --help`"),
         ([*GOOD, "--retries", "x"], "--retries: 'x' is not a valid integer"),
         ([*GOOD, "--init", "work.py:no"], "work.py has no 'no'; "),
+        ([*GOOD, "--init", "work.py:echo"], "work.py:echo cannot be called without arguments: missing a required"),
+        (["map", "work.py:set_up", "in.txt"], "work.py:set_up cannot be called with one argument, the input: too many"),
         ([*GOOD, "gone.txt"], "gone.txt: cannot be read: No such file or directory; check the path"),
         ([*GOOD, "*.csv"], "*.csv: no file matches; check the pattern"),
         ([*GOOD, "."], ".: is a directory; name its files"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkful import Pool, cpu_count
-from forkful.apps.functions import FunctionRef, find_function, make_directory_importable
+from forkful.apps.functions import FunctionRef, check_function, find_function, make_directory_importable
 from forkful.apps.problems import JobStopped, UsageProblem
 from forkful.errors import InitializerError
 
@@ -20,6 +20,7 @@ from .summary import Summary
 
 __all__ = ["map_file"]
 
+Function = Callable[..., Any]
 Progress = Callable[[Summary], None]
 
 _GRACE = 5.0  # seconds that workers get to leave in when all is done
@@ -125,12 +126,20 @@ def _plan(
     path = None if output in {None, "-"} else output
     sources = find_sources([inputs] if isinstance(inputs, str) else inputs)
     make_directory_importable()
-    target = find_function(func) if isinstance(func, str) else func
-    set_up = find_function(init) if isinstance(init, str) else init
+    target = _find_or_check(func, "func", 1)
+    set_up = None if init is None else _find_or_check(init, "init", 0)
     # The output last: only an imported module tells which file it came from.
     programs = [one.file for one in (target, set_up) if isinstance(one, FunctionRef) and one.file is not None]
     check_output(path, sources, programs)
     return _Job(Call(target), set_up, sources, path)
+
+
+def _find_or_check(function: str | Function, role: str, arguments: int) -> FunctionRef | Function:
+    """*function* in the form that workers take; raises `UsageProblem`."""
+    if isinstance(function, str):
+        return find_function(function, arguments=arguments)
+    check_function(function, getattr(function, "__name__", role), arguments=arguments)
+    return function
 
 
 def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Progress) -> None:
