@@ -101,6 +101,16 @@ def test_a_function_that_prints(shell: Shell, function: str, to_file: bool) -> N
         assert "err a\n" in done.stderr
 
 
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_module_that_prints(shell: Shell, to_file: bool) -> None:
+    """What an import prints goes the same way here and in the workers: to standard output where that is free."""
+    shell.write("loud.py", "print('loud')", "def echo(value): return value")
+    shell.write("in.txt", "a")
+    done = shell.run("map", "loud.py:echo", "in.txt", "-j", "1", *(["-o", "out.jsonl"] if to_file else []))
+    assert done.returncode == 0
+    assert (done.stdout.count("loud\n"), done.stderr.count("loud\n")) == ((2, 0) if to_file else (0, 2))
+
+
 def test_result_that_is_no_json(shell: Shell) -> None:
     """It fails its input, by name of the type, and nothing else."""
     shell.write("in.txt", "a")

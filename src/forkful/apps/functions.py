@@ -99,10 +99,11 @@ def make_directory_importable() -> None:
         sys.path.insert(0, directory)
 
 
-def find_function(spec: str, *, arguments: int = 1) -> FunctionRef:
+def find_function(spec: str, *, arguments: int = 1, stdout_is_taken: bool = True) -> FunctionRef:
     """The reference for *spec*, after a look that the function is there and can be called with so many *arguments*.
 
-    Modules are imported in this process; what they print while they are goes to standard error.  Raises `UsageProblem`.
+    Modules are imported in this process; what they print while they are goes to standard error when *stdout_is_taken*.
+    Raises `UsageProblem`.
 
     >>> find_function("json:loads")
     FunctionRef(source='json', attribute='loads')
@@ -119,15 +120,16 @@ def find_function(spec: str, *, arguments: int = 1) -> FunctionRef:
     if not all(part.isidentifier() for part in attribute.split(".")):
         raise UsageProblem(f"{attribute!r} is not the name of a function; {_FORMS}")
     ref = FunctionRef(source_kept, attribute)
-    check_function(_find(ref, source), f"{source}:{attribute}", arguments=arguments)
+    with contextlib.redirect_stdout(sys.stderr) if stdout_is_taken else contextlib.nullcontext():
+        found = _find(ref, source)
+    check_function(found, f"{source}:{attribute}", arguments=arguments)
     return ref
 
 
 def _find(ref: FunctionRef, source: str) -> Any:
     """What *ref* names, or a word on why it cannot be had; *source* is how the user wrote its file or module."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            module = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
+        module = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
     except KeyboardInterrupt:
         raise
     except ModuleNotFoundError as error:

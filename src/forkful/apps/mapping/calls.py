@@ -95,6 +95,7 @@ class Prepare:
             _send_stdout_to_stderr()
         if isinstance(self.call.target, FunctionRef):
             self.call.target.load()
+            _flush()
         if self.init is not None:
             init = self.init.load() if isinstance(self.init, FunctionRef) else self.init
             init()

@@ -126,18 +126,20 @@ def _plan(
     path = None if output in {None, "-"} else output
     sources = find_sources([inputs] if isinstance(inputs, str) else inputs)
     make_directory_importable()
-    target = _find_or_check(func, "func", 1)
-    set_up = None if init is None else _find_or_check(init, "init", 0)
+    target = _find_or_check(func, "func", arguments=1, stdout_is_taken=path is None)
+    set_up = None if init is None else _find_or_check(init, "init", arguments=0, stdout_is_taken=path is None)
     # The output last: only an imported module tells which file it came from.
     programs = [one.file for one in (target, set_up) if isinstance(one, FunctionRef) and one.file is not None]
     check_output(path, sources, programs)
     return _Job(Call(target), set_up, sources, path)
 
 
-def _find_or_check(function: str | Function, role: str, arguments: int) -> FunctionRef | Function:
+def _find_or_check(
+    function: str | Function, role: str, *, arguments: int, stdout_is_taken: bool
+) -> FunctionRef | Function:
     """*function* in the form that workers take; raises `UsageProblem`."""
     if isinstance(function, str):
-        return find_function(function, arguments=arguments)
+        return find_function(function, arguments=arguments, stdout_is_taken=stdout_is_taken)
     check_function(function, getattr(function, "__name__", role), arguments=arguments)
     return function
 
