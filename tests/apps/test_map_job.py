@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from forkful.apps.mapping import map_file
 from forkful.apps.problems import JobStopped, UsageProblem
+from forkful.errors import InitializerError
 
 
 def double(text: str) -> str:
@@ -82,6 +84,19 @@ def test_input_that_vanishes_stops_the_job(tmp_path: Path, inputs: str) -> None:
     with pytest.raises(JobStopped, match=r"second\.txt: No such file") as raised:
         map_file(double, [inputs, str(second)], str(tmp_path / "out.jsonl"), progress=remove)
     assert raised.value.done == len(read(tmp_path / "out.jsonl"))
+
+
+def test_no_processes_to_be_had(tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives none, neither FUNC nor --init is to blame."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        error = InitializerError("no worker could be started: BlockingIOError: [Errno 11] Resource unavailable")
+        raise error from BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("forkful.apps.mapping.job.Pool", refuse)
+    message = "the system gives no processes: Resource temporarily unavailable; ask for fewer with --jobs, or look at"
+    with pytest.raises(JobStopped, match=message):
+        map_file(double, inputs, str(tmp_path / "out.jsonl"))
 
 
 def take_two(_one: str, _two: str) -> None:

@@ -182,31 +182,56 @@ def test_init_that_fails(shell: Shell) -> None:
     done = shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--init", "work.py:fail_to_set_up")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("forkful: the workers cannot start: RuntimeError: no such database; ")
+    assert done.stderr == (
+        "forkful: the workers cannot start: RuntimeError: no such database; mend the function of --init"
+        " (0 inputs were done)\n"
+    )
     assert not shell.out.exists()
 
 
-def test_old_records_outlive_workers_that_cannot_start(shell: Shell) -> None:
-    """--overwrite replaces a file by records, not by nothing."""
+# Can be imported here, and does something else in a worker.
+ONLY_HERE = """\
+import multiprocessing, os, sys
+if multiprocessing.parent_process() is not None:
+    {deed}
+def echo(value): return value
+def set_up(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("deed", "init", "message"),
+    [
+        (
+            "raise ImportError('no GPU')",
+            False,
+            "the workers cannot start: ImportError: no GPU; mend what FUNC's module does when a worker imports it",
+        ),
+        (
+            "sys.exit()",
+            True,
+            "the workers cannot start: SystemExit; mend what FUNC's module does when a worker imports it",
+        ),
+        (
+            "os._exit(3)",
+            False,
+            r"no worker could be started: .+ left with exit code 3 before it was ready; run FUNC's module by hand .+",
+        ),
+        (
+            "os._exit(3)",
+            True,
+            r"no worker could be started: .+; run FUNC's module and the function of --init by hand .+",
+        ),
+    ],
+)
+def test_module_that_fails_in_workers_only(shell: Shell, deed: str, init: bool, message: str) -> None:
+    """One line with the reason, and a remedy for what was asked for: not for an --init that there is not."""
+    shell.write("only_here.py", ONLY_HERE.format(deed=deed))
     shell.write("in.txt", "a")
-    shell.write("out.jsonl", "dear to somebody")
-    arguments = ["map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--overwrite", "--init", "work.py:fail_to_set_up"]
-    assert shell.run(*arguments).returncode == 1
-    assert shell.out.read_text() == "dear to somebody\n"
-
-
-def test_two_runs_into_one_file(shell: Shell) -> None:
-    """The second is refused before it starts anything, also with --overwrite; the first loses nothing."""
-    arguments = ["map", "work.py:echo", "-", "-o", "out.jsonl", "-j", "1", "--overwrite"]
-    with shell.start(*arguments, "--init", "work.py:announce_begin", stdin=subprocess.PIPE) as first:
-        assert first.stderr is not None
-        assert first.stderr.readline() == "begun\n"
-        second = shell.run(*arguments, stdin="b\n")
-        _, err = first.communicate("a\n", timeout=60)
-        assert (first.returncode, err.count("1 ok")) == (0, 1)
-    problem = "forkful: out.jsonl: another run is writing to it; wait for its end, or write elsewhere\n"
-    assert (second.returncode, second.stderr) == (2, problem)
-    assert list(shell.records()) == ["a"]
+    more = ["--init", "only_here:set_up"] if init else []
+    done = shell.run("map", "only_here.py:echo", "in.txt", "-o", "out.jsonl", "-j", "1", *more)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"forkful: {message} \(0 inputs were done\)\n", done.stderr), done.stderr
 
 
 def test_nothing_to_do(shell: Shell) -> None:

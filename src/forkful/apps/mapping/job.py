@@ -12,7 +12,7 @@ from forkful.apps.functions import FunctionRef, check_function, find_function, m
 from forkful.apps.problems import JobStopped, UsageProblem
 from forkful.errors import InitializerError
 
-from .calls import UNREADABLE, Call, Prepare
+from .calls import UNREADABLE, Call, Prepare, SetUpFailed
 from .inputs import Item, Source, count_lines, find_sources, read_items
 from .output import Output, check_output
 from .records import make_record
@@ -74,7 +74,7 @@ def map_file(
         except KeyboardInterrupt:
             summary.interrupted = True
         except InitializerError as error:
-            raise _cannot_start(error) from error
+            raise _cannot_start(error, job) from error
         except JobStopped as stop:
             stop.done = summary.done
             raise
@@ -180,9 +180,17 @@ def _arguments(sources: Sequence[Source], pending: dict[int, Item]) -> Iterator[
         yield UNREADABLE if item.problem is not None else item.argument
 
 
-def _cannot_start(error: InitializerError) -> JobStopped:
-    cause = error.__cause__ or error
-    return JobStopped(f"the workers cannot start: {type(cause).__name__}: {cause}; mend the function of --init")
+def _cannot_start(error: InitializerError, job: _Job) -> JobStopped:
+    """Why there are no workers, and what to do: that depends on who could not do what."""
+    cause = error.__cause__
+    if isinstance(cause, SetUpFailed):
+        place = "what FUNC's module does when a worker imports it" if cause.importing else "the function of --init"
+        return JobStopped(f"the workers cannot start: {cause.kind}: {cause.message}".rstrip(": ") + f"; mend {place}")
+    if isinstance(cause, OSError):
+        problem = f"the system gives no processes: {cause.strerror}; ask for fewer with --jobs, or look at `ulimit -a`"
+        return JobStopped(problem)
+    what = "FUNC's module" if job.init is None else "FUNC's module and the function of --init"
+    return JobStopped(f"{str(error).partition(';')[0]}; run {what} by hand to see why")
 
 
 def _ignore(_summary: Summary) -> None:
