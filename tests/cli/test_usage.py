@@ -41,6 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*GOOD, "-j"], "option '-j' requires an argument; see `forkful map --help`"),
         ([*GOOD, "-j", "0"], "--jobs: '0' is too few processes; write 1 or more"),
         ([*GOOD, "-j", "-2"], "--jobs: '-2' is too few processes; write 1 or more"),
+        ([*GOOD, "-j", "5000"], "--jobs: '5000' is too many processes; write 4096 or fewer"),
         ([*GOOD, "-j", "abc"], "--jobs: 'abc' is not a number of processes; write one such as 4"),
         ([*GOOD, "--timeout", "soon"], "--timeout: 'soon' is not a time; write 30s"),
         ([*GOOD, "--timeout", "0"], "--timeout: '0' is no time to wait for; write more than zero"),

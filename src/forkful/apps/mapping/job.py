@@ -10,6 +10,7 @@ from typing import Any
 from forkful import Pool, cpu_count
 from forkful.apps.functions import FunctionRef, check_function, find_function, make_directory_importable
 from forkful.apps.problems import JobStopped, UsageProblem
+from forkful.apps.spellings import MOST_JOBS
 from forkful.errors import InitializerError
 
 from .calls import UNREADABLE, Call, Prepare, SetUpFailed
@@ -45,7 +46,7 @@ def map_file(
         inputs: files, patterns of files, ``"-"`` for standard input.  A line is an argument, a str without its newline;
             in a file named ``*.jsonl``, the value that the line holds.
         output: the file for the records; None or ``"-"`` is standard output.
-        processes: worker processes; by default as many as this process may use CPUs.
+        processes: the most worker processes; by default as many as this process may use CPUs.
         timeout: seconds that one attempt at one input may take; None for no limit.
         retries: how often an input is tried again after an exception, a crash or a timeout.
         init: a function that each worker calls once, without arguments, before its first input.
@@ -66,9 +67,11 @@ def map_file(
     job = _plan(func, inputs, output, init)
     limits = _Limits(_default_processes() if processes is None else processes, timeout, retries)
     limits.check()
-    total = count_lines(job.sources) if progress is not None else None
+    total = count_lines(job.sources, limits.processes if progress is None else None)
+    # A worker is set up before its first input, so all are started at once: no more than there are inputs.
+    processes = limits.processes if total is None else max(1, min(limits.processes, total))
     with Output(job.output, overwrite=overwrite) as out:
-        summary = Summary(limits.processes, out.name, total)
+        summary = Summary(processes, out.name, total if progress is not None else None)
         try:
             _run(job, limits, out, summary, progress or _ignore)
         except KeyboardInterrupt:
@@ -103,6 +106,8 @@ class _Limits:
         """Raises `UsageProblem` for what cannot be."""
         if self.processes < 1:
             raise UsageProblem(f"processes={self.processes} is too few; ask for 1 or more")
+        if self.processes > MOST_JOBS:
+            raise UsageProblem(f"processes={self.processes} is too many; ask for {MOST_JOBS} or fewer")
         if self.timeout is not None and self.timeout <= 0:
             raise UsageProblem(f"timeout={self.timeout} is no time to wait for; give more than 0 seconds, or None")
         if self.retries < 0:
@@ -148,7 +153,7 @@ def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Pr
     """Feed the pool, write what comes back.  When this is left, however, no worker is left."""
     pending: dict[int, Item] = {}  # given to the pool and not yet back: as many as the pool reads ahead
     prepare = Prepare(job.call, job.init, stdout_is_taken=job.output is None)
-    with Pool(limits.processes, initializer=prepare) as pool:
+    with Pool(summary.processes, initializer=prepare) as pool:
         progress(summary)
         for outcome in pool.outcomes(
             job.call, _arguments(job.sources, pending), timeout=limits.timeout, retries=limits.retries

@@ -73,7 +73,7 @@ class Summary:
     """What a map has done so far; complete when `map_file` returns it.
 
     Attributes:
-        processes: how many worker processes it may use.
+        processes: how many worker processes it may use: no more than there are inputs, where that is known.
         output: the name of what the records went to.
         total: how many inputs there are, None when that is not known.
         done: records written, failed ones included.
