@@ -7,12 +7,14 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -403,36 +405,70 @@ def test_interrupt_keeps_what_is_done(shell: Shell) -> None:
 def test_bar_on_a_terminal(shell: Shell) -> None:
     """On a terminal a bar shows what is done of the total, failures, and workers."""
     shell.write("in.txt", "1", "2", "x")
-    controller, terminal = pty.openpty()
-    with shell.start(
-        "map",
-        "work.py:parse",
-        "in.txt",
-        "-o",
-        "out.jsonl",
-        "-j",
-        "2",
-        stderr=terminal,
-        env={**os.environ, "TERM": "xterm"},
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        while chunk := _read_terminal(controller):
-            shown += chunk
-        assert process.wait(timeout=60) == 1
-    os.close(controller)
-    text = shown.decode()
+    with Terminal() as terminal:
+        with terminal.start(shell, "map", "work.py:parse", "in.txt", "-o", "out.jsonl", "-j", "2") as process:
+            text = terminal.read()
+            assert process.wait(timeout=60) == 1
     assert "3/3" in text
     assert "1 failed" in text
     assert "2 workers" in text
     assert "3 done in " in text
 
 
-def _read_terminal(controller: int) -> bytes:
-    try:
-        return os.read(controller, 65536)
-    except OSError:  # how Linux says that the other side is closed
-        return b""
+def test_bar_while_an_input_takes_long(shell: Shell) -> None:
+    """What is done is on the terminal before the next is: nothing but time has to pass."""
+    shell.write("in.txt", "a", "b", "hang")
+    with Terminal() as terminal:
+        command = ("map", "work.py:hang", "in.txt", "-o", "out.jsonl", "-j", "1")
+        with terminal.start(shell, *command, start_new_session=True) as process:
+            text = terminal.read(until="2/3")
+            os.killpg(process.pid, signal.SIGINT)
+            end = terminal.read()
+            assert process.wait(timeout=60) == 130
+    assert "2/3" in text
+    assert "interrupted" in end
+
+
+def test_terminal_that_cannot_move(shell: Shell) -> None:
+    """TERM=dumb has no bar, nor anything else but lines."""
+    shell.write("in.txt", "a", "b")
+    with Terminal("dumb") as terminal:
+        with terminal.start(shell, "map", "work.py:echo", "in.txt", "-o", "out.jsonl", "-j", "2") as process:
+            text = terminal.read()
+            assert process.wait(timeout=60) == 0
+    assert all(line.startswith(("forkful: ", "  ")) for line in text.splitlines())
+    assert "2 done in " in text
+    assert "2/2" not in text
+
+
+class Terminal:
+    """A terminal of the kind *term* for the command's standard error."""
+
+    def __init__(self, term: str = "xterm") -> None:
+        self._term = term
+        self._controller, self._terminal = pty.openpty()
+
+    def start(self, shell: Shell, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the command on it."""
+        process = shell.start(*arguments, stderr=self._terminal, env={**os.environ, "TERM": self._term}, **options)
+        os.close(self._terminal)
+        return process
+
+    def read(self, until: str = "\0") -> str:
+        """What is shown up to *until*, or to the command's end; in a minute at most."""
+        text, deadline = "", time.monotonic() + 60
+        while until not in text and select.select([self._controller], [], [], max(0, deadline - time.monotonic()))[0]:
+            try:
+                text += os.read(self._controller, 65536).decode(errors="replace")
+            except OSError:  # how Linux says that the other side is closed
+                break
+        return text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self._controller)
 
 
 def test_census_equals_a_plain_loop(shell: Shell) -> None:

@@ -10,7 +10,7 @@ import pytest
 from forkful.apps.mapping import Summary
 from forkful.apps.mapping.inputs import Item
 from forkful.apps.mapping.records import Failure, Record
-from forkful.cli._progress import progress_line, watching
+from forkful.cli._progress import fit, progress_line, watching
 from forkful.cli._report import report, spell_seconds
 
 
@@ -81,7 +81,25 @@ def test_progress_line() -> None:
     records = [Record(b"", 1.0, None)] * 19 + [Record(b"", 1.0, Failure("E", ""))]
     assert progress_line(summary_of(*records)) == "forkful: 20 done, 1 failed, 2.0/s"
     assert progress_line(summary_of(*records, total=60)) == "forkful: 20 of 60 done, 1 failed, 2.0/s, 20.0 s left"
+    assert progress_line(summary_of(*records, total=20)) == "forkful: 20 of 20 done, 1 failed, 2.0/s"
     assert progress_line(summary_of(total=60)) == "forkful: 0 of 60 done, 0 failed, 0.0/s"
+
+
+def test_room_beside_the_bar() -> None:
+    """What matters least goes first, and the line is never longer than the terminal; bar and count stay."""
+    summary = summary_of(*[Record(b"", 1.0, None)] * 1200, total=2400)
+    shown = {columns: fit(columns, summary) for columns in range(20, 121)}
+    assert shown[120] == (40, "1,200/2,400  0 failed  ETA 10.0 s  2 workers  120/s  10.0 s")
+    assert shown[69] == (16, "1,200/2,400  0 failed  ETA 10.0 s  2 workers  120/s  10.0 s"[:-8])
+    assert [shown[columns][1] for columns in (56, 45, 35, 24)] == [
+        "1,200/2,400  0 failed  ETA 10.0 s  2 workers",
+        "1,200/2,400  0 failed  ETA 10.0 s",
+        "1,200/2,400  0 failed",
+        "1,200/2,400",
+    ]
+    assert all(width >= 1 and width + 1 + len(text) <= columns for columns, (width, text) in shown.items())
+    assert fit(1, summary) == (1, "1,200/2,400")
+    assert fit(80, summary_of())[1].startswith("0/?  0 failed  2 workers")
 
 
 def test_no_progress_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:
