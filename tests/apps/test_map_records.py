@@ -14,7 +14,7 @@ from forkful.apps.mapping.calls import UNREADABLE, Call, CallFailed
 from forkful.apps.mapping.inputs import Item
 from forkful.apps.mapping.jsontext import NotJSONError, to_json
 from forkful.apps.mapping.records import make_record
-from forkful.errors import WorkerDied
+from forkful.errors import TaskTimeout, WorkerDied
 
 ITEM = Item("0123456789abcdef", "x", '"x"')
 
@@ -136,6 +136,14 @@ def test_record_of_a_crash() -> None:
     record = json.loads(make_record(ITEM, outcome).line)
     assert record["error"] == {"type": "WorkerDied", "message": "it died; do this", "traceback": None}
     assert (record["attempts"], record["pid"], record["started"], record["seconds"]) == (3, 99, None, None)
+
+
+def test_record_of_a_timeout() -> None:
+    """The line has no measured time; the summary is told what it took at least."""
+    outcome = Outcome(0, False, None, TaskTimeout("too long; do this", seconds=30.0), 1, 99)
+    record = make_record(ITEM, outcome)
+    assert json.loads(record.line)["seconds"] is None
+    assert (record.seconds, record.at_least) == (None, 30.0)
 
 
 def test_call_has_the_functions_name() -> None:

@@ -48,15 +48,34 @@ def test_report_of_nothing() -> None:
 
 
 def test_report_of_an_interrupted_map() -> None:
-    """The first line says how far it came, and where that is."""
+    """The first line says how far it came, and where that is; no other says it again."""
     lines = list(report(summary_of(Record(b"", 1.0, None), interrupted=True, total=5)))
-    assert lines[0] == "forkful: interrupted: 1 of 5 inputs are done, their records are in out.jsonl"
+    assert lines[0] == "forkful: interrupted after 10.0 s: 1 of 5 done: 1 ok, 0 failed -> out.jsonl"
+    assert sum(line.startswith("forkful: ") for line in lines) == 1
+    lines = list(report(summary_of(interrupted=True)))
+    assert lines == ["forkful: interrupted after 10.0 s: 0 done: 0 ok, 0 failed -> nothing written"]
 
 
 def test_long_examples_are_cut() -> None:
-    """An input of a megabyte does not fill the terminal."""
-    summary = summary_of(Record(b"", 1.0, Failure("ValueError", "x" * 100_000)))
-    assert all(len(line) < 200 for line in report(summary))
+    """An input of a megabyte does not fill the terminal, and the end of the message, what to do, is still there."""
+    summary = Summary(processes=1, output="out.jsonl")
+    failure = Failure("ValueError", "x" * 100_000 + "; do this")
+    summary.add(Item("id", None, f'"{"y" * 100_000}"'), Record(b"", 1.0, failure))
+    assert all(len(line) < 280 for line in report(summary))
+    (line,) = (line for line in report(summary) if line.startswith("  failed"))
+    assert line.startswith('  failed       1 x ValueError, such as id "yyy')
+    assert line.endswith("xxx; do this")
+
+
+def test_slowest_inputs() -> None:
+    """Only those that are slow; of one that ran out of time, what it took at least."""
+    quick, slow = Record(b"", 0.009, None), Record(b"", 0.5, None)
+    assert not any(line.startswith("  slowest") for line in report(summary_of(quick, quick)))
+    stuck = Record(b"", None, Failure("TaskTimeout", "stopped"), at_least=30.0)
+    assert [line for line in report(summary_of(quick, slow, stuck)) if line.startswith("  slowest")] == [
+        '  slowest > 30.0 s  id2 "input 2"',
+        '  slowest   500 ms  id1 "input 1"',
+    ]
 
 
 @pytest.mark.parametrize(

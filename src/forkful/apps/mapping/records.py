@@ -18,6 +18,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from forkful.errors import TaskTimeout
+
 from .calls import Answer, CallFailed
 from .inputs import Item
 
@@ -41,6 +43,7 @@ class Record(NamedTuple):
     line: bytes  # with its newline
     seconds: float | None
     failure: Failure | None
+    at_least: float | None = None  # seconds that it took or more, where nobody could measure it to its end
 
 
 def make_record(item: Item, outcome: Outcome) -> Record:
@@ -60,7 +63,9 @@ def make_record(item: Item, outcome: Outcome) -> Record:
         failure = Failure(error.kind, error.message, error.trace)
     else:
         failure = Failure(type(error).__name__, str(error))
-    return _compose(item, failure, outcome.attempts, outcome.pid, (started, seconds))
+    record = _compose(item, failure, outcome.attempts, outcome.pid, (started, seconds))
+    at_least = outcome.error.seconds if isinstance(outcome.error, TaskTimeout) else None
+    return record._replace(at_least=at_least)
 
 
 def _compose(
