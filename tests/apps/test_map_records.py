@@ -138,6 +138,16 @@ def test_record_of_a_crash() -> None:
     assert (record["attempts"], record["pid"], record["started"], record["seconds"]) == (3, 99, None, None)
 
 
+def test_messages_speak_to_a_shell() -> None:
+    """The pool's words name Python's keywords and positions; the record's name options and the input."""
+    for exitcode in (None, -9, -11, 1):
+        outcome = Outcome(0, False, None, WorkerDied.during("work[6]", 99, exitcode), 1, 99)
+        message = json.loads(make_record(ITEM, outcome).line)["error"]["message"]
+        assert message.startswith(f"input {ITEM.id}: its worker (pid 99) ")
+        assert message.endswith("--retries 1 runs it again")
+        assert "work[6]" not in message
+
+
 def test_record_of_a_timeout() -> None:
     """The line has no measured time; the summary is told what it took at least."""
     outcome = Outcome(0, False, None, TaskTimeout("too long; do this", seconds=30.0), 1, 99)

@@ -129,7 +129,12 @@ def test_crash_of_one_input(shell: Shell) -> None:
     assert len(records) == 41
     assert [text for text, record in records.items() if not record["ok"]] == ["crash"]
     assert records["crash"]["error"]["type"] == "WorkerDied"
-    assert "exit code 3" in records["crash"]["error"]["message"]
+    crash = records["crash"]
+    assert re.fullmatch(
+        rf"input {crash['id']}: its worker \(pid {crash['pid']}\) left with exit code 3; .*; --retries 1 runs it again",
+        crash["error"]["message"],
+    )
+    assert "--retries 1 runs it again\n" in done.stderr
 
 
 def test_exit_of_one_input(shell: Shell) -> None:
@@ -149,6 +154,8 @@ def test_timeout_of_one_input(shell: Shell) -> None:
     assert len(records) == 22
     assert [text for text, record in records.items() if not record["ok"]] == ["hang"]
     assert records["hang"]["error"]["type"] == "TaskTimeout"
+    message = f"input {records['hang']['id']} ran longer than --timeout 0.5s; its worker "
+    assert records["hang"]["error"]["message"].startswith(message)
 
 
 @pytest.mark.parametrize("function", ["second_time", "crash_once"])

@@ -37,7 +37,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["mop"], "no such command 'mop'"),
         (["map"], "missing argument 'FUNC'; see `forkful map --help`"),
         (["map", "work.py:echo"], "missing argument 'INPUTS...'; see `forkful map --help`"),
-        ([*GOOD, "--sped"], "no such option '--sped'"),
+        ([*GOOD, "-x"], "no such option '-x'; see `forkful map --help`"),
+        ([*GOOD, "--retrys"], "no such option '--retrys'; did you mean '--retries'?\n"),
+        ([*GOOD, "--progres"], "no such option '--progres'; did you mean '--no-progress' or '--progress'?\n"),
         ([*GOOD, "-j"], "option '-j' requires an argument; see `forkful map --help`"),
         ([*GOOD, "-j", "0"], "--jobs: '0' is too few processes; write 1 or more"),
         ([*GOOD, "-j", "-2"], "--jobs: '-2' is too few processes; write 1 or more"),
@@ -45,8 +47,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*GOOD, "-j", "abc"], "--jobs: 'abc' is not a number of processes; write one such as 4"),
         ([*GOOD, "--timeout", "soon"], "--timeout: 'soon' is not a time; write 30s"),
         ([*GOOD, "--timeout", "0"], "--timeout: '0' is no time to wait for; write more than zero"),
-        ([*GOOD, "--retries", "-1"], "--retries: -1 is not in the range x>=0; see `forkful map --help`"),
-        ([*GOOD, "--retries", "x"], "--retries: 'x' is not a valid integer"),
+        ([*GOOD, "--retries", "-1"], "--retries: '-1' is not a number from 0 up; write one such as 2\n"),
+        ([*GOOD, "--retries", "x"], "--retries: 'x' is not a number from 0 up; write one such as 2\n"),
+        ([*GOOD, "--retries", "9" * 5000], "--retries: '99999999999999999999' is not a number from 0 up; write"),
+        (["map", "work.py:echo", "in.txt", "-o", ""], "the output has no name; name a file, or - for"),
+        ([*GOOD, ""], "an input has no name (an empty shell variable?); name a file, or - for standard input\n"),
         ([*GOOD, "--init", "work.py:no"], "work.py has no 'no'; "),
         ([*GOOD, "--init", "work.py:echo"], "work.py:echo cannot be called without arguments: missing a required"),
         (["map", "work.py:set_up", "in.txt"], "work.py:set_up cannot be called with one argument, the input: too many"),
@@ -83,6 +88,12 @@ def test_usage_errors(here: Path, capfd: pytest.CaptureFixture[str], arguments: 
     assert err.startswith(f"forkful: {message}")
     assert re.fullmatch(r"forkful: .+; .+\n", err)
     assert {path: path.read_bytes() for path in here.iterdir()} == before
+
+
+def test_help_tells_when_nothing_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """`| head` is exit code 1 without a word: what help says of 1 has to allow for that."""
+    assert main(["map", "--help"]) == 0
+    assert "nobody reads standard output any more, as with `| head`: then nobody is told" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [GOOD, [*GOOD, "-j", "50%"]])

@@ -106,11 +106,14 @@ def _complain(message: str, code: Exit) -> Exit:
 
 def _explain(error: click.UsageError, argv: Sequence[str]) -> str:
     """Click's message in our form: what is wrong; what to do."""
-    message = one_line(error.format_message()).rstrip(".")
+    close = getattr(error, "possibilities", None)
+    message = one_line(error.message if close else error.format_message()).rstrip(".")
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter) and error.param:
         option = max(error.param.opts, key=len)
         message = f"{option}: {one_line(error.message).rstrip('.')}"
     message = message[:1].lower() + message[1:]
+    if close:
+        return f"{message}; did you mean {' or '.join(map(repr, sorted(close)))}?"
     if "; " in message:
         return message
     command = next((word for word in argv if word in _COMMANDS), None)

@@ -62,6 +62,8 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
 
 
 def _find(name: str) -> Iterator[Source]:
+    if not name:
+        raise UsageProblem("an input has no name (an empty shell variable?); name a file, or - for standard input")
     if name == "-":
         if sys.stdin is None:
             raise UsageProblem("standard input is closed; name a file instead of -")

@@ -128,6 +128,8 @@ def _plan(
     init: str | Callable[[], object] | None,
 ) -> _Job:
     """Check the request; changes nothing outside this process."""
+    if output == "":
+        raise UsageProblem("the output has no name; name a file, or - for standard output")
     path = None if output in {None, "-"} else output
     sources = find_sources([inputs] if isinstance(inputs, str) else inputs)
     make_directory_importable()

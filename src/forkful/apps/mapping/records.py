@@ -16,9 +16,10 @@ seconds    how long the last attempt took in the worker, or null likewise
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from forkful.errors import TaskTimeout
+from forkful.errors import TaskError, TaskTimeout
 
 from .calls import Answer, CallFailed
 from .inputs import Item
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from forkful import Outcome
 
 __all__ = ["Failure", "Record", "make_record"]
+
+_TIMEOUT = re.compile(r"\btimeout=([\d.e+-]+) s\b")
 
 
 class Failure(NamedTuple):
@@ -62,10 +65,21 @@ def make_record(item: Item, outcome: Outcome) -> Record:
         started, seconds = error.started, error.seconds
         failure = Failure(error.kind, error.message, error.trace)
     else:
-        failure = Failure(type(error).__name__, str(error))
+        failure = Failure(type(error).__name__, _put_for_a_shell(error, item))
     record = _compose(item, failure, outcome.attempts, outcome.pid, (started, seconds))
     at_least = outcome.error.seconds if isinstance(outcome.error, TaskTimeout) else None
     return record._replace(at_least=at_least)
+
+
+def _put_for_a_shell(error: BaseException | None, item: Item) -> str:
+    """The message of a pool's *error* in the words of ``forkful map``: options as they are typed, the input by its id.
+
+    The pool speaks to programs in Python: of ``retries=1``, and of ``work[6]``, which nobody can find in a file.
+    """
+    message = str(error)
+    if isinstance(error, TaskError) and error.task:
+        message = message.replace(error.task, f"input {item.id}", 1)
+    return _TIMEOUT.sub(r"--timeout \1s", message).replace("retries=1", "--retries 1")
 
 
 def _compose(
