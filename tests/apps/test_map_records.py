@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 from typing import Any
 
@@ -106,6 +107,10 @@ for _ in range(100_000):
         (b"x", "type 'bytes'"),
         ([object()], "type 'object'"),
         ({(1, 2): 3}, "keys must be"),
+        ({1: "a", "1": "b"}, "the keys 1 and '1' are the same in JSON; use strings that differ"),
+        ([({"deep": {"null": 0, None: 1}},)], "the keys 'null' and None are the same in JSON"),
+        ({"true": 0, True: 1, 2: 3}, "the keys 'true' and True are the same"),
+        ({1.5: 0, "1.5": 1}, "the keys 1.5 and '1.5' are the same"),
         (math.nan, "Out of range"),
         ([math.inf], "Out of range"),
         (CIRCULAR, "Circular"),
@@ -121,6 +126,19 @@ def test_result_that_is_no_json(value: object, message: str) -> None:
     assert message in record["error"]["message"]
     assert record["error"]["traceback"] is None
     assert record["started"] is not None
+
+
+def test_keys_become_strings() -> None:
+    """Of any types, as long as they stay apart."""
+    value = {1: "a", "2": "b", None: [{"x": 1}, {2: 3}], 2.5: (), True + 2: {}, 'ü"': 0}
+    assert json.loads(to_json(value)) == {"1": "a", "2": "b", "null": [{"x": 1}, {"2": 3}], "2.5": [], "3": {}, 'ü"': 0}
+
+
+def test_names_of_files_in_other_bytes() -> None:
+    """Lone surrogates are kept: the bytes can be had again."""
+    name = os.fsdecode(b"caf\xe9")
+    record = run(lambda text: text, Item("id", name, json.dumps(name)))
+    assert os.fsencode(record["input"]) == os.fsencode(record["result"]) == b"caf\xe9"
 
 
 def test_record_of_a_line_that_cannot_be_read() -> None:

@@ -1,4 +1,4 @@
-"""One line of output for one input: a JSON object, whatever happened to the input.
+r"""One line of output for one input: a JSON object, whatever happened to the input.
 
 =========  =============================================================================================
 id         16 hexadecimal digits of the input line's SHA-256; a repeated line's has ``-2``, ``-3``… added
@@ -11,6 +11,9 @@ pid        the process that ran it last, or null
 started    when the last attempt began, in seconds since the epoch, or null when its process could not tell
 seconds    how long the last attempt took in the worker, or null likewise
 =========  =============================================================================================
+
+A line is ASCII.  Text that is no Unicode, such as a file's name in other bytes, is kept as lone surrogates, ``"\udce9"``:
+Python's `json` and `os.fsencode` give the bytes back, while strict readers (jq) put U+FFFD there, or refuse the line.
 """
 
 from __future__ import annotations
