@@ -108,12 +108,11 @@ class Output:
 
     Attributes:
         name: for messages.
-        begun: whether it has taken the place of what was there.
     """
 
     def __init__(self, path: str | None, *, overwrite: bool = False) -> None:
         self.name = _name(path)
-        self.begun = path is None
+        self._begun = path is None
         self._path = path
         self._fd, self._made = (_STDOUT, False) if path is None else _open(path)
         status = os.fstat(self._fd)
@@ -133,7 +132,7 @@ class Output:
         """
         start: int | None = None
         try:
-            if not self.begun:
+            if not self._begun:
                 self._begin()
             if self._can_cut:
                 start = os.lseek(self._fd, 0, self._end)
@@ -152,7 +151,7 @@ class Output:
     def complete(self) -> None:
         """All is done, even if there was no line to write.  Raises `JobStopped`."""
         try:
-            if not self.begun:
+            if not self._begun:
                 self._begin()
         except OSError as error:
             raise self._stopped(error) from error
@@ -160,7 +159,7 @@ class Output:
     def _begin(self) -> None:
         if self._can_cut:
             os.ftruncate(self._fd, 0)
-        self.begun = True
+        self._begun = True
 
     def _stopped(self, error: OSError) -> JobStopped:
         return JobStopped(
@@ -177,7 +176,7 @@ class Output:
             os.lseek(self._fd, start, os.SEEK_SET)
 
     def _close(self) -> None:
-        if not self.begun and self._made and self._path is not None:
+        if not self._begun and self._made and self._path is not None:
             status = os.fstat(self._fd)
             if not status.st_size and _same_file(self._path, status):
                 os.unlink(os.path.realpath(self._path))
