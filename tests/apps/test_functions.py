@@ -12,6 +12,7 @@ from forkful.apps.functions import FunctionRef, find_function, make_directory_im
 from forkful.apps.problems import UsageProblem
 
 PROGRAM = """\
+import functools
 import helper_beside_it
 counter = []
 NUMBER = 3
@@ -19,6 +20,26 @@ def double(text): return text * 2
 def set_up(): counter.append(helper_beside_it.ONE)
 def count(_): return len(counter)
 async def later(_): pass
+async def later_and_later(_): yield
+def in_parts(_): yield
+def two(a, b): pass
+def none(): pass
+def named(*, text): pass
+def many(first, second=None, *others, **more): pass
+class Later:
+    async def __call__(self, text): pass
+class InParts:
+    def __call__(self, text): yield
+class Two:
+    def __call__(self, a, b): pass
+class Made:
+    def __init__(self, text): pass
+class MadeOfTwo:
+    def __init__(self, a, b): pass
+later_object, in_parts_object, two_object = Later(), InParts(), Two()
+two_bound = functools.partial(two, 1)
+@functools.wraps(two)
+def wrapped(*args): return two(1, *args)
 class Tools:
     @staticmethod
     def triple(text): return text * 3
@@ -53,7 +74,7 @@ def test_relative_path_is_kept_absolute(program: Path, monkeypatch: pytest.Monke
 
 def test_functions_of_one_file_share_their_globals(program: Path) -> None:
     """What --init sets, the function sees: the file is loaded once."""
-    find_function(f"{program}:set_up").load()()
+    find_function(f"{program}:set_up", arguments=0).load()()
     assert find_function(f"{program}:count").load()(None) == 1
 
 
@@ -79,6 +100,19 @@ def test_function_of_a_module(program: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("program.py:Tools.tripel", "program.py has no 'tripel'; did you mean 'triple'?"),
         ("program.py:NUMBER", "program.py:NUMBER is a value of type 'int'; name a function"),
         ("program.py:later", "program.py:later is async; name a plain function"),
+        ("program.py:later_and_later", "program.py:later_and_later is async; name a plain function"),
+        ("program.py:later_object", "program.py:later_object is async; name a plain function"),
+        ("program.py:in_parts", "program.py:in_parts is a generator, and a call of it runs nothing; name a function"),
+        ("program.py:in_parts_object", "program.py:in_parts_object is a generator, and a call of it runs nothing; "),
+        (
+            "program.py:two",
+            "program.py:two cannot be called with one argument, the input: missing a required argument: 'b'; name a",
+        ),
+        ("program.py:two_object", "program.py:two_object cannot be called with one argument, the input: missing"),
+        ("program.py:MadeOfTwo", "program.py:MadeOfTwo cannot be called with one argument, the input: missing"),
+        ("program.py:none", "program.py:none cannot be called with one argument, the input: too many positional"),
+        ("program.py:named", "program.py:named cannot be called with one argument, the input: "),
+        ("os:getpid", "os:getpid cannot be called with one argument, the input: too many positional arguments; "),
         ("no_such_module_anywhere:f", "no module named 'no_such_module_anywhere'; check the spelling"),
         ("broken.py:f", "cannot import broken.py: ZeroDivisionError: division by zero; mend it (`python broken.py`"),
         ("leaves.py:f", "cannot import leaves.py: SystemExit: 3; mend it"),
@@ -100,6 +134,25 @@ def test_what_cannot_be_used(program: Path, monkeypatch: pytest.MonkeyPatch, spe
         find_function(spec)
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["many", "Made", "two_bound", "wrapped"])
+def test_what_can_be_called_with_an_input(program: Path, name: str) -> None:
+    """Classes, partial functions, what has more arguments with defaults, and whatever a decorator made."""
+    assert callable(find_function(f"{program}:{name}").load())
+
+
+def test_builtins_that_do_not_tell_their_arguments() -> None:
+    """They are taken at their word."""
+    assert find_function("builtins:int").load() is int
+
+
+def test_what_can_be_called_without_arguments(program: Path) -> None:
+    """The function of --init gets none."""
+    for name in ("none", "set_up", "Tools"):
+        assert callable(find_function(f"{program}:{name}", arguments=0).load())
+    with pytest.raises(UsageProblem, match=r"double cannot be called without arguments: missing .*'text'; name a"):
+        find_function(f"{program}:double", arguments=0)
 
 
 def test_what_a_module_prints_is_not_a_record(program: Path, capsys: pytest.CaptureFixture[str]) -> None:

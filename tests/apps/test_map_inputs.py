@@ -160,5 +160,6 @@ def test_total(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("1\n\n\n2\n")
     names = [str(tmp_path / "a.txt"), str(tmp_path / "b.jsonl")]
     assert count_lines(find_sources(names)) == 5
+    assert [count_lines(find_sources(names), most) for most in (1, 4, 5, 9)] == [1, 4, 5, 5]
     os.mkfifo(tmp_path / "pipe")
     assert count_lines(find_sources([*names, str(tmp_path / "pipe")])) is None

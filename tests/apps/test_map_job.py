@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from forkful import Pool
 from forkful.apps.mapping import map_file
 from forkful.apps.problems import JobStopped, UsageProblem
+from forkful.errors import InitializerError
 
 
 def double(text: str) -> str:
@@ -46,6 +50,35 @@ def test_function_object(tmp_path: Path, inputs: str) -> None:
     assert (summary.done, summary.failed, summary.output, summary.interrupted) == (3, 0, str(out), False)
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert sorted(record["result"] for record in read(out)) == ["aa", "bb", "cc"]
+
+
+@pytest.mark.parametrize("progress", [None, lambda _summary: None])
+def test_no_more_workers_than_inputs(
+    tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch, progress: Any
+) -> None:
+    """Three inputs are no reason to start three hundred processes; an input that nobody can count may be."""
+    started = []
+
+    def start(processes: int, **options: Any) -> Pool:
+        started.append(processes)
+        return Pool(min(processes, 3), **options)
+
+    monkeypatch.setattr("forkful.apps.mapping.job.Pool", start)
+    out = str(tmp_path / "out.jsonl")
+    summary = map_file(double, inputs, out, processes=300, progress=progress)
+    assert (summary.done, summary.processes) == (3, 3)
+    assert map_file(double, inputs, out, processes=2, progress=progress, overwrite=True).processes == 2
+    os.truncate(inputs, 0)
+    assert map_file(double, inputs, out, processes=300, progress=progress, overwrite=True).processes == 1
+    assert started == [3, 2, 1]
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    keeps_open = os.open(pipe, os.O_RDWR)
+    monkeypatch.setattr("forkful.apps.mapping.job.read_items", lambda _sources: iter(()))
+    map_file(double, str(pipe), out, processes=300, progress=progress, overwrite=True)
+    os.close(keeps_open)
+    assert started[-1] == 300
 
 
 def test_thread_left_behind(tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +117,37 @@ def test_input_that_vanishes_stops_the_job(tmp_path: Path, inputs: str) -> None:
     assert raised.value.done == len(read(tmp_path / "out.jsonl"))
 
 
+def test_no_processes_to_be_had(tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives none, neither FUNC nor --init is to blame."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        error = InitializerError("no worker could be started: BlockingIOError: [Errno 11] Resource unavailable")
+        raise error from BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("forkful.apps.mapping.job.Pool", refuse)
+    message = "the system gives no processes: Resource temporarily unavailable; ask for fewer with --jobs, or look at"
+    with pytest.raises(JobStopped, match=message):
+        map_file(double, inputs, str(tmp_path / "out.jsonl"))
+
+
+def take_two(_one: str, _two: str) -> None:
+    """Not a task function."""
+
+
+def test_function_objects_that_cannot_be_called(tmp_path: Path, inputs: str) -> None:
+    """They are looked at as those with a name are."""
+    with pytest.raises(UsageProblem, match="take_two cannot be called with one argument, the input: missing"):
+        map_file(take_two, inputs, str(tmp_path / "out.jsonl"))  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(UsageProblem, match="double cannot be called without arguments: missing"):
+        map_file(double, inputs, str(tmp_path / "out.jsonl"), init=double)  # type: ignore[arg-type]  # likewise
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"processes": 0}, "processes=0 is too few; "),
+        ({"processes": 5000}, "processes=5000 is too many; ask for 4096 or fewer"),
         ({"timeout": 0}, "timeout=0 is no time to wait for; "),
         ({"retries": -1}, "retries=-1 is less than none; "),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 from typing import Any
 
@@ -14,7 +15,7 @@ from forkful.apps.mapping.calls import UNREADABLE, Call, CallFailed
 from forkful.apps.mapping.inputs import Item
 from forkful.apps.mapping.jsontext import NotJSONError, to_json
 from forkful.apps.mapping.records import make_record
-from forkful.errors import WorkerDied
+from forkful.errors import TaskTimeout, WorkerDied
 
 ITEM = Item("0123456789abcdef", "x", '"x"')
 
@@ -106,6 +107,10 @@ for _ in range(100_000):
         (b"x", "type 'bytes'"),
         ([object()], "type 'object'"),
         ({(1, 2): 3}, "keys must be"),
+        ({1: "a", "1": "b"}, "the keys 1 and '1' are the same in JSON; use strings that differ"),
+        ([({"deep": {"null": 0, None: 1}},)], "the keys 'null' and None are the same in JSON"),
+        ({"true": 0, True: 1, 2: 3}, "the keys 'true' and True are the same"),
+        ({1.5: 0, "1.5": 1}, "the keys 1.5 and '1.5' are the same"),
         (math.nan, "Out of range"),
         ([math.inf], "Out of range"),
         (CIRCULAR, "Circular"),
@@ -123,6 +128,19 @@ def test_result_that_is_no_json(value: object, message: str) -> None:
     assert record["started"] is not None
 
 
+def test_keys_become_strings() -> None:
+    """Of any types, as long as they stay apart."""
+    value = {1: "a", "2": "b", None: [{"x": 1}, {2: 3}], 2.5: (), True + 2: {}, 'ü"': 0}
+    assert json.loads(to_json(value)) == {"1": "a", "2": "b", "null": [{"x": 1}, {"2": 3}], "2.5": [], "3": {}, 'ü"': 0}
+
+
+def test_names_of_files_in_other_bytes() -> None:
+    """Lone surrogates are kept: the bytes can be had again."""
+    name = os.fsdecode(b"caf\xe9")
+    record = run(lambda text: text, Item("id", name, json.dumps(name)))
+    assert os.fsencode(record["input"]) == os.fsencode(record["result"]) == b"caf\xe9"
+
+
 def test_record_of_a_line_that_cannot_be_read() -> None:
     """The function is not called for it, and the record says so."""
     record = run(pytest.fail, Item("id", None, '"{"', problem="in.jsonl line 3 is not JSON"))
@@ -136,6 +154,24 @@ def test_record_of_a_crash() -> None:
     record = json.loads(make_record(ITEM, outcome).line)
     assert record["error"] == {"type": "WorkerDied", "message": "it died; do this", "traceback": None}
     assert (record["attempts"], record["pid"], record["started"], record["seconds"]) == (3, 99, None, None)
+
+
+def test_messages_speak_to_a_shell() -> None:
+    """The pool's words name Python's keywords and positions; the record's name options and the input."""
+    for exitcode in (None, -9, -11, 1):
+        outcome = Outcome(0, False, None, WorkerDied.during("work[6]", 99, exitcode), 1, 99)
+        message = json.loads(make_record(ITEM, outcome).line)["error"]["message"]
+        assert message.startswith(f"input {ITEM.id}: its worker (pid 99) ")
+        assert message.endswith("--retries 1 runs it again")
+        assert "work[6]" not in message
+
+
+def test_record_of_a_timeout() -> None:
+    """The line has no measured time; the summary is told what it took at least."""
+    outcome = Outcome(0, False, None, TaskTimeout("too long; do this", seconds=30.0), 1, 99)
+    record = make_record(ITEM, outcome)
+    assert json.loads(record.line)["seconds"] is None
+    assert (record.seconds, record.at_least) == (None, 30.0)
 
 
 def test_call_has_the_functions_name() -> None:

@@ -31,6 +31,28 @@ def test_counts_and_groups() -> None:
     assert [(slow.seconds, slow.id) for slow in summary.slowest] == [(3.0, "id-b"), (2.0, "id-c"), (1.0, "id-a")]
 
 
+def test_inputs_that_ran_out_of_time() -> None:
+    """Nobody measured them to their end, but they are the slowest of all."""
+    summary = Summary(processes=1, output="")
+    summary.add(item("quick"), Record(b"", 1.0, None))
+    summary.add(item("stuck"), Record(b"", None, Failure("TaskTimeout", "stopped"), at_least=30.0))
+    assert summary.busy == 31.0
+    assert summary.durations.quantile(1.0) == pytest.approx(30.0, rel=0.005)
+    assert [(slow.seconds, slow.id, slow.is_least) for slow in summary.slowest] == [
+        (30.0, "id-stuck", True),
+        (1.0, "id-quick", False),
+    ]
+
+
+def test_the_end_of_a_message_is_kept() -> None:
+    """However long it is: the end says what to do."""
+    summary = Summary(processes=1, output="")
+    summary.add(item("a"), Record(b"", None, Failure("E", "it\nwas " + "very " * 1000 + "long; do this")))
+    message = summary.errors["E"].message
+    assert len(message) <= 210
+    assert (message[:6], message[-9:]) == ("it was", "; do this")
+
+
 def test_keeps_the_slowest_few() -> None:
     """However many there are, in whatever order, the five slowest are kept."""
     summary = Summary(processes=1, output="")

@@ -31,6 +31,14 @@ def test_jobs(text: str, cpus: int, number: int) -> None:
     assert parse_jobs(text, cpus) == number
 
 
+@pytest.mark.parametrize("text", ["4097", "1" * 5000, "1000000%"])
+def test_too_many_jobs(text: str) -> None:
+    """A slip of the finger does not start a million processes."""
+    with pytest.raises(ValueError, match=r"' is too many processes; write 4096 or fewer"):
+        parse_jobs(text, cpus=8)
+    assert parse_jobs("4096", cpus=8) == 4096
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "abc", "", "1.5", "0%", "-5%", "%", "4x"])
 def test_no_jobs(text: str) -> None:
     """Less than one process, or no number, is refused with a word on what to write."""

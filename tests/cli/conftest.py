@@ -47,6 +47,7 @@ def crash_once(text):
 state = []
 def set_up(): state.append(os.getpid())
 def is_set_up(text): return state == [os.getpid()]
+def announce_begin(): print("begun", file=sys.stderr, flush=True)
 def fail_to_set_up(): raise RuntimeError("no such database")
 '''
 

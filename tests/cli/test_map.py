@@ -7,12 +7,14 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -101,6 +103,16 @@ def test_a_function_that_prints(shell: Shell, function: str, to_file: bool) -> N
         assert "err a\n" in done.stderr
 
 
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_module_that_prints(shell: Shell, to_file: bool) -> None:
+    """What an import prints goes the same way here and in the workers: to standard output where that is free."""
+    shell.write("loud.py", "print('loud')", "def echo(value): return value")
+    shell.write("in.txt", "a")
+    done = shell.run("map", "loud.py:echo", "in.txt", "-j", "1", *(["-o", "out.jsonl"] if to_file else []))
+    assert done.returncode == 0
+    assert (done.stdout.count("loud\n"), done.stderr.count("loud\n")) == ((2, 0) if to_file else (0, 2))
+
+
 def test_result_that_is_no_json(shell: Shell) -> None:
     """It fails its input, by name of the type, and nothing else."""
     shell.write("in.txt", "a")
@@ -117,7 +129,12 @@ def test_crash_of_one_input(shell: Shell) -> None:
     assert len(records) == 41
     assert [text for text, record in records.items() if not record["ok"]] == ["crash"]
     assert records["crash"]["error"]["type"] == "WorkerDied"
-    assert "exit code 3" in records["crash"]["error"]["message"]
+    crash = records["crash"]
+    assert re.fullmatch(
+        rf"input {crash['id']}: its worker \(pid {crash['pid']}\) left with exit code 3; .*; --retries 1 runs it again",
+        crash["error"]["message"],
+    )
+    assert "--retries 1 runs it again\n" in done.stderr
 
 
 def test_exit_of_one_input(shell: Shell) -> None:
@@ -137,6 +154,8 @@ def test_timeout_of_one_input(shell: Shell) -> None:
     assert len(records) == 22
     assert [text for text, record in records.items() if not record["ok"]] == ["hang"]
     assert records["hang"]["error"]["type"] == "TaskTimeout"
+    message = f"input {records['hang']['id']} ran longer than --timeout 0.5s; its worker "
+    assert records["hang"]["error"]["message"].startswith(message)
 
 
 @pytest.mark.parametrize("function", ["second_time", "crash_once"])
@@ -172,8 +191,56 @@ def test_init_that_fails(shell: Shell) -> None:
     done = shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--init", "work.py:fail_to_set_up")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("forkful: the workers cannot start: RuntimeError: no such database; ")
-    assert shell.out.read_text() == ""
+    assert done.stderr == (
+        "forkful: the workers cannot start: RuntimeError: no such database; mend the function of --init"
+        " (0 inputs were done)\n"
+    )
+    assert not shell.out.exists()
+
+
+# Can be imported here, and does something else in a worker.
+ONLY_HERE = """\
+import multiprocessing, os, sys
+if multiprocessing.parent_process() is not None:
+    {deed}
+def echo(value): return value
+def set_up(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("deed", "init", "message"),
+    [
+        (
+            "raise ImportError('no GPU')",
+            False,
+            "the workers cannot start: ImportError: no GPU; mend what FUNC's module does when a worker imports it",
+        ),
+        (
+            "sys.exit()",
+            True,
+            "the workers cannot start: SystemExit; mend what FUNC's module does when a worker imports it",
+        ),
+        (
+            "os._exit(3)",
+            False,
+            r"no worker could be started: .+ left with exit code 3 before it was ready; run FUNC's module by hand .+",
+        ),
+        (
+            "os._exit(3)",
+            True,
+            r"no worker could be started: .+; run FUNC's module and the function of --init by hand .+",
+        ),
+    ],
+)
+def test_module_that_fails_in_workers_only(shell: Shell, deed: str, init: bool, message: str) -> None:
+    """One line with the reason, and a remedy for what was asked for: not for an --init that there is not."""
+    shell.write("only_here.py", ONLY_HERE.format(deed=deed))
+    shell.write("in.txt", "a")
+    more = ["--init", "only_here:set_up"] if init else []
+    done = shell.run("map", "only_here.py:echo", "in.txt", "-o", "out.jsonl", "-j", "1", *more)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"forkful: {message} \(0 inputs were done\)\n", done.stderr), done.stderr
 
 
 def test_nothing_to_do(shell: Shell) -> None:
@@ -190,9 +257,29 @@ def test_output_is_not_overwritten_by_accident(shell: Shell) -> None:
     before = shell.out.read_bytes()
     done = shell.run("map", "work.py:length", "in.txt", "-o", "out.jsonl")
     assert (done.returncode, shell.out.read_bytes()) == (2, before)
-    assert done.stderr == "forkful: out.jsonl: has records in it already; remove it, or say --overwrite\n"
+    assert done.stderr == "forkful: out.jsonl: is not empty; remove it, or say --overwrite\n"
     assert shell.run("map", "work.py:length", "in.txt", "-o", "out.jsonl", "--overwrite").returncode == 0
     assert shell.records()["a"]["result"] == 1
+
+
+def test_standard_input_is_not_overwritten(shell: Shell) -> None:
+    """A file that comes in by standard input is an input as any other: `- -o io.txt < io.txt` would empty it."""
+    shell.write("io.txt", "a", "b")
+    with open(shell.directory / "io.txt") as file:
+        process = shell.start("map", "work.py:echo", "-", "-o", "io.txt", "--overwrite", stdin=file)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (2, "", "forkful: io.txt: is an input too; write the records elsewhere\n")
+    assert (shell.directory / "io.txt").read_text() == "a\nb\n"
+
+
+def test_standard_output_is_no_input(shell: Shell, small_disk: Callable[[], None]) -> None:
+    """`io.txt >> io.txt` would read what it writes until the disk is full."""
+    shell.write("io.txt", "a", "b")
+    with open(shell.directory / "io.txt", "a") as file:
+        process = shell.start("map", "work.py:echo", "io.txt", stdout=file, preexec_fn=small_disk)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (2, "forkful: standard output: is an input too; write the records elsewhere\n")
+    assert (shell.directory / "io.txt").read_text() == "a\nb\n"
 
 
 def test_full_disk(shell: Shell, small_disk: Callable[[], None]) -> None:
@@ -227,14 +314,62 @@ def test_closed_stdout(shell: Shell) -> None:
         assert process.wait(timeout=60) == 1
 
 
-def test_closed_stdout_of_help(shell: Shell) -> None:
-    """Also where only help is printed."""
+@pytest.fixture
+def gone_reader() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    with shell.start("--help", stdout=writer) as process:
-        os.close(writer)
+    yield writer
+    os.close(writer)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[int]:
+    """Where nothing can be written."""
+    fd = os.open("/dev/full", os.O_WRONLY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["map", "--help"]])
+def test_help_that_cannot_be_printed(shell: Shell, gone_reader: int, full_disk: int, arguments: list[str]) -> None:
+    """Quiet when nobody reads it, a line when there is no room."""
+    for stdout, message in (
+        (gone_reader, ""),
+        (full_disk, "forkful: cannot print: No space left on device; send standard output elsewhere\n"),
+    ):
+        process = shell.start(*arguments, stdout=stdout)
         _, err = process.communicate(timeout=60)
-    assert err == ""
+        assert (process.returncode, err) == (1, message)
+
+
+@pytest.mark.parametrize(
+    ("function", "code"), [("work.py:echo", 0), ("work.py:parse", 1), ("work.py:no", 2)], ids=["ok", "failed", "usage"]
+)
+def test_words_that_cannot_be_said(shell: Shell, gone_reader: int, full_disk: int, function: str, code: int) -> None:
+    """The exit code is that of the inputs, whatever becomes of standard error."""
+    shell.write("in.txt", "a", "b")
+    for stderr in (gone_reader, full_disk):
+        arguments = ["map", function, "in.txt", "-o", "out.jsonl", "--overwrite", "--progress"]
+        process = shell.start(*arguments, stderr=stderr)
+        assert process.communicate(timeout=60)[0] == ""
+        assert process.returncode == code
+        assert code == 2 or len(shell.records()) == 2
+
+
+def test_working_directory_that_is_gone(shell: Shell) -> None:
+    """Then no module can be imported from it; what is named by its whole path still can be."""
+    shell.write("in.txt", "[1]")
+    (shell.directory / "gone").mkdir()
+    process = shell.start(
+        *("map", "json:loads", str(shell.directory / "in.txt"), "-o", str(shell.out)),
+        cwd=shell.directory / "gone",
+        preexec_fn=lambda: os.rmdir(os.getcwd()),
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert err.startswith("forkful: 1 done in ")
+    assert shell.records()["[1]"]["result"] == [1]
 
 
 def test_interrupt(shell: Shell) -> None:
@@ -252,9 +387,9 @@ def test_interrupt(shell: Shell) -> None:
         took = time.monotonic() - pressed
     assert code == 130
     assert "Traceback" not in err
-    assert "forkful: interrupted: 0 inputs are done, their records are in out.jsonl\n" in err
+    assert re.search(r"forkful: interrupted after .+: 0 done: 0 ok, 0 failed -> nothing written\n", err)
     assert took < 10  # on an idle machine 0.1; a bound that only a hang exceeds
-    assert shell.records() == {}
+    assert not shell.out.exists()
 
 
 def test_interrupt_keeps_what_is_done(shell: Shell) -> None:
@@ -270,43 +405,77 @@ def test_interrupt_keeps_what_is_done(shell: Shell) -> None:
         err = process.stderr.read()
         assert process.wait(timeout=60) == 130
         assert process.stdout.read() == ""
-    assert re.match(r"forkful: interrupted: [12] inputs are done, their records are in standard output\n", err)
+    assert re.match(r"forkful: interrupted after .+: [12] done: [12] ok, 0 failed -> standard output\n", err)
     assert sorted(json.loads(line)["result"] for line in lines) == ["a", "b"]
 
 
 def test_bar_on_a_terminal(shell: Shell) -> None:
     """On a terminal a bar shows what is done of the total, failures, and workers."""
     shell.write("in.txt", "1", "2", "x")
-    controller, terminal = pty.openpty()
-    with shell.start(
-        "map",
-        "work.py:parse",
-        "in.txt",
-        "-o",
-        "out.jsonl",
-        "-j",
-        "2",
-        stderr=terminal,
-        env={**os.environ, "TERM": "xterm"},
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        while chunk := _read_terminal(controller):
-            shown += chunk
-        assert process.wait(timeout=60) == 1
-    os.close(controller)
-    text = shown.decode()
+    with Terminal() as terminal:
+        with terminal.start(shell, "map", "work.py:parse", "in.txt", "-o", "out.jsonl", "-j", "2") as process:
+            text = terminal.read()
+            assert process.wait(timeout=60) == 1
     assert "3/3" in text
     assert "1 failed" in text
     assert "2 workers" in text
     assert "3 done in " in text
 
 
-def _read_terminal(controller: int) -> bytes:
-    try:
-        return os.read(controller, 65536)
-    except OSError:  # how Linux says that the other side is closed
-        return b""
+def test_bar_while_an_input_takes_long(shell: Shell) -> None:
+    """What is done is on the terminal before the next is: nothing but time has to pass."""
+    shell.write("in.txt", "a", "b", "hang")
+    with Terminal() as terminal:
+        command = ("map", "work.py:hang", "in.txt", "-o", "out.jsonl", "-j", "1")
+        with terminal.start(shell, *command, start_new_session=True) as process:
+            text = terminal.read(until="2/3")
+            os.killpg(process.pid, signal.SIGINT)
+            end = terminal.read()
+            assert process.wait(timeout=60) == 130
+    assert "2/3" in text
+    assert "interrupted" in end
+
+
+def test_terminal_that_cannot_move(shell: Shell) -> None:
+    """TERM=dumb has no bar, nor anything else but lines."""
+    shell.write("in.txt", "a", "b")
+    with Terminal("dumb") as terminal:
+        with terminal.start(shell, "map", "work.py:echo", "in.txt", "-o", "out.jsonl", "-j", "2") as process:
+            text = terminal.read()
+            assert process.wait(timeout=60) == 0
+    assert all(line.startswith(("forkful: ", "  ")) for line in text.splitlines())
+    assert "2 done in " in text
+    assert "2/2" not in text
+
+
+class Terminal:
+    """A terminal of the kind *term* for the command's standard error."""
+
+    def __init__(self, term: str = "xterm") -> None:
+        self._term = term
+        self._controller, self._terminal = pty.openpty()
+
+    def start(self, shell: Shell, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the command on it."""
+        process = shell.start(*arguments, stderr=self._terminal, env={**os.environ, "TERM": self._term}, **options)
+        os.close(self._terminal)
+        return process
+
+    def read(self, until: str = "\0") -> str:
+        """What is shown up to *until*, or to the command's end; in a minute at most."""
+        text, deadline = "", time.monotonic() + 60
+        while until not in text and select.select([self._controller], [], [], max(0, deadline - time.monotonic()))[0]:
+            try:
+                text += os.read(self._controller, 65536).decode(errors="replace")
+            except OSError:  # how Linux says that the other side is closed
+                break
+        return text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self._controller)
 
 
 def test_census_equals_a_plain_loop(shell: Shell) -> None:

@@ -10,7 +10,7 @@ import pytest
 from forkful.apps.mapping import Summary
 from forkful.apps.mapping.inputs import Item
 from forkful.apps.mapping.records import Failure, Record
-from forkful.cli._progress import progress_line, watching
+from forkful.cli._progress import fit, progress_line, watching
 from forkful.cli._report import report, spell_seconds
 
 
@@ -48,15 +48,34 @@ def test_report_of_nothing() -> None:
 
 
 def test_report_of_an_interrupted_map() -> None:
-    """The first line says how far it came, and where that is."""
+    """The first line says how far it came, and where that is; no other says it again."""
     lines = list(report(summary_of(Record(b"", 1.0, None), interrupted=True, total=5)))
-    assert lines[0] == "forkful: interrupted: 1 of 5 inputs are done, their records are in out.jsonl"
+    assert lines[0] == "forkful: interrupted after 10.0 s: 1 of 5 done: 1 ok, 0 failed -> out.jsonl"
+    assert sum(line.startswith("forkful: ") for line in lines) == 1
+    lines = list(report(summary_of(interrupted=True)))
+    assert lines == ["forkful: interrupted after 10.0 s: 0 done: 0 ok, 0 failed -> nothing written"]
 
 
 def test_long_examples_are_cut() -> None:
-    """An input of a megabyte does not fill the terminal."""
-    summary = summary_of(Record(b"", 1.0, Failure("ValueError", "x" * 100_000)))
-    assert all(len(line) < 200 for line in report(summary))
+    """An input of a megabyte does not fill the terminal, and the end of the message, what to do, is still there."""
+    summary = Summary(processes=1, output="out.jsonl")
+    failure = Failure("ValueError", "x" * 100_000 + "; do this")
+    summary.add(Item("id", None, f'"{"y" * 100_000}"'), Record(b"", 1.0, failure))
+    assert all(len(line) < 280 for line in report(summary))
+    (line,) = (line for line in report(summary) if line.startswith("  failed"))
+    assert line.startswith('  failed       1 x ValueError, such as id "yyy')
+    assert line.endswith("xxx; do this")
+
+
+def test_slowest_inputs() -> None:
+    """Only those that are slow; of one that ran out of time, what it took at least."""
+    quick, slow = Record(b"", 0.009, None), Record(b"", 0.5, None)
+    assert not any(line.startswith("  slowest") for line in report(summary_of(quick, quick)))
+    stuck = Record(b"", None, Failure("TaskTimeout", "stopped"), at_least=30.0)
+    assert [line for line in report(summary_of(quick, slow, stuck)) if line.startswith("  slowest")] == [
+        '  slowest > 30.0 s  id2 "input 2"',
+        '  slowest   500 ms  id1 "input 1"',
+    ]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +100,25 @@ def test_progress_line() -> None:
     records = [Record(b"", 1.0, None)] * 19 + [Record(b"", 1.0, Failure("E", ""))]
     assert progress_line(summary_of(*records)) == "forkful: 20 done, 1 failed, 2.0/s"
     assert progress_line(summary_of(*records, total=60)) == "forkful: 20 of 60 done, 1 failed, 2.0/s, 20.0 s left"
+    assert progress_line(summary_of(*records, total=20)) == "forkful: 20 of 20 done, 1 failed, 2.0/s"
     assert progress_line(summary_of(total=60)) == "forkful: 0 of 60 done, 0 failed, 0.0/s"
+
+
+def test_room_beside_the_bar() -> None:
+    """What matters least goes first, and the line is never longer than the terminal; bar and count stay."""
+    summary = summary_of(*[Record(b"", 1.0, None)] * 1200, total=2400)
+    shown = {columns: fit(columns, summary) for columns in range(20, 121)}
+    assert shown[120] == (40, "1,200/2,400  0 failed  ETA 10.0 s  2 workers  120/s  10.0 s")
+    assert shown[69] == (16, "1,200/2,400  0 failed  ETA 10.0 s  2 workers  120/s  10.0 s"[:-8])
+    assert [shown[columns][1] for columns in (56, 45, 35, 24)] == [
+        "1,200/2,400  0 failed  ETA 10.0 s  2 workers",
+        "1,200/2,400  0 failed  ETA 10.0 s",
+        "1,200/2,400  0 failed",
+        "1,200/2,400",
+    ]
+    assert all(width >= 1 and width + 1 + len(text) <= columns for columns, (width, text) in shown.items())
+    assert fit(1, summary) == (1, "1,200/2,400")
+    assert fit(80, summary_of())[1].startswith("0/?  0 failed  2 workers")
 
 
 def test_no_progress_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:

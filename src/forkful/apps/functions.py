@@ -22,7 +22,7 @@ from typing import Any
 
 from .problems import UsageProblem
 
-__all__ = ["FunctionRef", "find_function", "make_directory_importable"]
+__all__ = ["FunctionRef", "check_function", "find_function", "make_directory_importable"]
 
 _FORMS = "write module:function or path/to/file.py:function"
 
@@ -43,6 +43,13 @@ class FunctionRef:
     def is_file(self) -> bool:
         """Whether `source` is a path."""
         return os.path.isabs(self.source)
+
+    @property
+    def file(self) -> str | None:
+        """The path of the file that the function's module was imported from in this process; None for a builtin's."""
+        if self.is_file:
+            return self.source
+        return getattr(sys.modules.get(self.source), "__file__", None)
 
     def load(self) -> Callable[..., Any]:
         """The function; its module is imported at the first call in each process, and kept.
@@ -83,16 +90,20 @@ def _import_file(path: str) -> ModuleType:
 
 
 def make_directory_importable() -> None:
-    """Let modules of the working directory be imported, as ``python -m`` does."""
-    directory = os.getcwd()
+    """Let modules of the working directory be imported, as ``python -m`` does; no matter if it has been removed."""
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:
+        return
     if directory not in sys.path and "" not in sys.path:
         sys.path.insert(0, directory)
 
 
-def find_function(spec: str) -> FunctionRef:
-    """The reference for *spec*, after a look that the function is there and can be called.
+def find_function(spec: str, *, arguments: int = 1, stdout_is_taken: bool = True) -> FunctionRef:
+    """The reference for *spec*, after a look that the function is there and can be called with so many *arguments*.
 
-    Modules are imported in this process; what they print while they are goes to standard error.  Raises `UsageProblem`.
+    Modules are imported in this process; what they print while they are goes to standard error when *stdout_is_taken*.
+    Raises `UsageProblem`.
 
     >>> find_function("json:loads")
     FunctionRef(source='json', attribute='loads')
@@ -109,15 +120,16 @@ def find_function(spec: str) -> FunctionRef:
     if not all(part.isidentifier() for part in attribute.split(".")):
         raise UsageProblem(f"{attribute!r} is not the name of a function; {_FORMS}")
     ref = FunctionRef(source_kept, attribute)
-    _check(ref, source)
+    with contextlib.redirect_stdout(sys.stderr) if stdout_is_taken else contextlib.nullcontext():
+        found = _find(ref, source)
+    check_function(found, f"{source}:{attribute}", arguments=arguments)
     return ref
 
 
-def _check(ref: FunctionRef, source: str) -> None:
-    """Load *ref*, or say why it cannot be; *source* is how the user wrote its file or module."""
+def _find(ref: FunctionRef, source: str) -> Any:
+    """What *ref* names, or a word on why it cannot be had; *source* is how the user wrote its file or module."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            module = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
+        module = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
     except KeyboardInterrupt:
         raise
     except ModuleNotFoundError as error:
@@ -131,10 +143,32 @@ def _check(ref: FunctionRef, source: str) -> None:
         if not hasattr(found, name):
             raise UsageProblem(f"{source} has no {name!r}; {_suggestion(name, found)}")
         found = getattr(found, name)
+    return found
+
+
+def check_function(found: Any, name: str, *, arguments: int) -> None:
+    """See that a call of *found* with so many *arguments* (0 or 1) does something; calls it *name*.
+
+    Raises `UsageProblem`.  What cannot be known is taken: some builtins do not tell their arguments.
+    """
     if not callable(found):
-        raise UsageProblem(f"{source}:{ref.attribute} is a value of type {type(found).__name__!r}; name a function")
-    if inspect.iscoroutinefunction(found):
-        raise UsageProblem(f"{source}:{ref.attribute} is async; name a plain function that calls asyncio.run() on it")
+        raise UsageProblem(f"{name} is a value of type {type(found).__name__!r}; name a function")
+    # Of an object, its __call__ is what runs; of a class, type.__call__, which is neither.
+    kinds = (found, type(found).__call__)
+    if any(inspect.iscoroutinefunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
+        raise UsageProblem(f"{name} is async; name a plain function that calls asyncio.run() on it")
+    if any(inspect.isgeneratorfunction(kind) for kind in kinds):
+        raise UsageProblem(f"{name} is a generator, and a call of it runs nothing; name a function that returns a list")
+    try:
+        # Not what a decorator wraps: the wrapper is what is called, and it may add arguments of its own.
+        signature = inspect.signature(found, follow_wrapped=False)
+    except Exception:  # a builtin that does not tell, or an object that makes trouble
+        return
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError as error:
+        how = "with one argument, the input" if arguments else "without arguments"
+        raise UsageProblem(f"{name} cannot be called {how}: {error}; name a function that can") from error
 
 
 def _broken_import(source: str, error: BaseException) -> UsageProblem:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["parse_duration", "parse_jobs"]
+__all__ = ["MOST_JOBS", "parse_duration", "parse_jobs"]
+
+MOST_JOBS = 4096  # processes: more than any machine has use for, fewer than bring one down
 
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
-_JOBS = re.compile(r"([+-]?\d+)(\s*%)?", re.ASCII)
+_JOBS = re.compile(r"([+-]?)0*(\d+)(\s*%)?", re.ASCII)
 
 
 def parse_duration(text: str) -> float:
@@ -30,7 +32,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_jobs(text: str, cpus: int) -> int:
-    """A number of processes, at least one: ``4``, or a share of *cpus*: ``50%``, rounded, and never below one.
+    """A number of processes, 1 to `MOST_JOBS`: ``4``, or a share of *cpus*: ``50%``, rounded, and never below one.
 
     Raises ValueError with what is wrong and what to write.
 
@@ -42,7 +44,10 @@ def parse_jobs(text: str, cpus: int) -> int:
         raise ValueError(
             f"{text!r} is not a number of processes; write one such as 4, or a share of the CPUs such as 50%"
         )
-    number = int(match[1])
-    if number < 1:
+    number = int(match[2][:10])  # of more digits, ten say enough
+    if match[1] == "-" or number < 1:
         raise ValueError(f"{text!r} is too few processes; write 1 or more, or a share of the CPUs such as 50%")
-    return max(1, round(cpus * number / 100)) if match[2] else number
+    jobs = max(1, round(cpus * number / 100)) if match[3] else number
+    if jobs > MOST_JOBS:
+        raise ValueError(f"{text[:20]!r} is too many processes; write {MOST_JOBS} or fewer, or a share such as 50%")
+    return jobs

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,18 @@ from forkful import __version__
 from forkful.apps.problems import JobStopped, OutputClosed, UsageProblem, one_line
 from forkful.errors import ForkfulError
 
+from ._console import say, silence
 from ._exit import Exit
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 # name: (module, what it does).  A command's module is imported when it is asked for, so that help comes at once.
 _COMMANDS = {
     "map": ("._map", "Run a Python function over files of inputs, one JSON line for each."),
 }
+
+# What the system says when standard output takes nothing.  What else a command writes, it looks after itself.
+_CANNOT_PRINT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class _Commands(click.Group):
@@ -68,8 +72,8 @@ def _forkful() -> None:
     """  # noqa: D301  # \b tells click to leave the lines that follow as they are
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line *argv* (by default the process's own); returns the exit code and never raises."""
+def run(argv: Sequence[str] | None) -> int:
+    """Run the command line *argv* (None: the process's own); returns the exit code, whatever the user has done."""
     try:
         code: Any = _forkful.main(args=argv, prog_name="forkful", standalone_mode=False)
         if sys.stdout is not None:
@@ -79,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageProblem as problem:
         return _complain(str(problem), Exit.USAGE)
     except (OutputClosed, BrokenPipeError):
-        _drop_stdout()
+        silence(1)
         return Exit.FAILED
     except JobStopped as stop:
         return _complain(f"{stop} ({stop.done} inputs were done)", Exit.FAILED)
@@ -87,29 +91,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; start it again when you like", Exit.INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _CANNOT_PRINT:
+            raise
+        silence(1)
+        return _complain(f"cannot print: {error.strerror}; send standard output elsewhere", Exit.FAILED)
     return code if isinstance(code, int) else Exit.OK
 
 
 def _complain(message: str, code: Exit) -> Exit:
-    click.echo(f"forkful: {one_line(message)}", err=True)
+    say(f"forkful: {one_line(message)}")
     return code
 
 
 def _explain(error: click.UsageError, argv: Sequence[str]) -> str:
     """Click's message in our form: what is wrong; what to do."""
-    message = one_line(error.format_message()).rstrip(".")
+    close = getattr(error, "possibilities", None)
+    message = one_line(error.message if close else error.format_message()).rstrip(".")
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter) and error.param:
         option = max(error.param.opts, key=len)
         message = f"{option}: {one_line(error.message).rstrip('.')}"
     message = message[:1].lower() + message[1:]
+    if close:
+        return f"{message}; did you mean {' or '.join(map(repr, sorted(close)))}?"
     if "; " in message:
         return message
     command = next((word for word in argv if word in _COMMANDS), None)
     return f"{message}; see `forkful{f' {command}' if command else ''} --help`"
-
-
-def _drop_stdout() -> None:
-    """Nobody reads it: have the interpreter's last flush go nowhere instead of complaining."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)

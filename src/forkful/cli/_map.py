@@ -9,7 +9,7 @@ from forkful.apps.mapping import map_file
 from ._exit import Exit
 from ._progress import watching
 from ._report import print_report
-from ._values import Duration, Jobs
+from ._values import Count, Duration, Jobs
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.option("--timeout", type=Duration(), help="How long one attempt may take: 30s, 5m, or seconds.")
 @click.option(
     "--retries",
-    type=click.IntRange(min=0),
+    type=Count(),
     default=0,
     metavar="N",
     help="Try an input N more times after an exception, a crash or a timeout.",
@@ -62,7 +62,8 @@ def command(
     \b
     Exit codes:
         0  every input has a result
-        1  some failed, or the job could not go on: the records and standard error tell
+        1  some failed, or the job could not go on: the records and standard error tell;
+           or nobody reads standard output any more, as with `| head`: then nobody is told
         2  it was asked for wrongly: nothing was started, nothing written
       130  interrupted by Ctrl-C: what is written is whole
     """  # noqa: D301  # \b tells click to leave the lines that follow as they are

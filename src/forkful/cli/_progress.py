@@ -6,23 +6,22 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Self
-
-import click
+from typing import TYPE_CHECKING, Protocol, Self
 
 from forkful.apps.mapping import Summary
 
+from ._console import say, silence
 from ._report import spell_seconds
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-__all__ = ["progress_line", "watching"]
+__all__ = ["fit", "progress_line", "watching"]
 
 _BAR_EVERY = 0.1  # seconds
 _LINE_EVERY = 5.0
+_NARROWEST, _WIDEST = 10, 40  # columns of the bar
 
 
 @contextlib.contextmanager
@@ -37,105 +36,136 @@ def watching(wanted: bool | None, *, records_on_stdout: bool) -> Iterator[Callab
     if not wanted:
         yield None
         return
-    with _Bar() if terminal else _Lines() as watcher:
-        yield watcher
+    can_move = terminal and os.environ.get("TERM", "").lower() not in {"dumb", "unknown"}
+    with _Watch(_Bar(), _BAR_EVERY) if can_move else _Watch(_Lines(), _LINE_EVERY) as watch:
+        yield watch
 
 
-class _Bar:
-    """A progress bar.  It is drawn by a thread of its own, so it moves while nothing is done."""
+class _Display(Protocol):
+    """A way to show a summary.  Used by one thread."""
 
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._due = 0.0
-        self._last: Summary | None = None
+    def show(self, summary: Summary) -> None:
+        """Show it as it is now."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __call__(self, summary: Summary) -> None:
-        self._last = summary
-        if (now := time.monotonic()) >= self._due:
-            self._due = now + _BAR_EVERY
-            self._show(summary)
-
-    def _show(self, summary: Summary) -> None:
-        if self._progress is None:
-            self._progress = _rich_bar()
-            self._task = self._progress.add_task("map", total=summary.total, rate="", failed="", workers="")
-            self._progress.start()
-        assert self._task is not None
-        self._progress.update(
-            self._task,
-            completed=summary.done,
-            rate=_spell_rate(summary),
-            failed=f"[red]{summary.failed:,} failed[/red]" if summary.failed else "0 failed",
-            workers=f"{summary.processes} workers",
-        )
-
-    def __exit__(self, *_error: object) -> None:
-        if self._progress is not None and self._last is not None:
-            self._show(self._last)
-            self._progress.stop()
+    def close(self, summary: Summary) -> None:
+        """Show it for the last time."""
 
 
-def _rich_bar() -> Progress:
-    # Late: rich takes longer to import than --help may take.
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+class _Watch:
+    """Has a summary shown every few moments, by a thread: also while one input takes long, and no update comes."""
 
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[failed]}"),
-        TextColumn("{task.fields[workers]}"),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-
-
-class _Lines:
-    """A plain line every few seconds, from a thread: also while one input takes long."""
-
-    def __init__(self) -> None:
+    def __init__(self, display: _Display, seconds: float) -> None:
+        self._display = display
+        self._seconds = seconds
         self._summary: Summary | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._print_now_and_then, name="forkful-progress", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="forkful-progress", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __call__(self, summary: Summary) -> None:
-        self._summary = summary
+        self._summary = summary  # always the same one, which the map goes on counting in
 
-    def _print_now_and_then(self) -> None:
-        while not self._stop.wait(_LINE_EVERY):
+    def _watch(self) -> None:
+        try:
+            while not self._stop.wait(self._seconds):
+                if self._summary is not None:
+                    self._display.show(self._summary)
             if self._summary is not None:
-                click.echo(progress_line(self._summary), err=True)
+                self._display.close(self._summary)
+        except (OSError, ValueError):  # the terminal has gone: nobody looks
+            silence(2)
 
     def __exit__(self, *_error: object) -> None:
         self._stop.set()
         self._thread.join()
 
 
+class _Lines:
+    """A plain line each time."""
+
+    def show(self, summary: Summary) -> None:
+        say(progress_line(summary))
+
+    def close(self, summary: Summary) -> None:
+        """The report follows, and says more."""
+
+
+class _Bar:
+    """A bar that moves, and beside it what there is room for."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._columns: tuple[BarColumn, TextColumn]
+        self._task: TaskID
+
+    def show(self, summary: Summary) -> None:
+        if self._progress is None:
+            self._start()
+        assert self._progress is not None
+        width, text = fit(self._progress.console.width, summary)
+        bar, _ = self._columns
+        bar.bar_width = width
+        self._progress.update(self._task, total=summary.total, completed=summary.done, text=text)
+        self._progress.refresh()
+
+    def close(self, summary: Summary) -> None:
+        self.show(summary)
+        assert self._progress is not None
+        self._progress.stop()
+
+    def _start(self) -> None:
+        # Late: rich takes longer to import than --help may take.
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._columns = BarColumn(), TextColumn("{task.fields[text]}", markup=False)
+        self._progress = Progress(*self._columns, console=Console(stderr=True), auto_refresh=False)
+        self._task = self._progress.add_task("map", total=None, text="")
+        self._progress.start()
+
+
+def fit(columns: int, summary: Summary) -> tuple[int, str]:
+    """The width of a bar, and the text beside it, that fit into one line of so many *columns*.
+
+    Where there is little room, what matters least is left out first: the rate, the workers, the time left, failures.
+    """
+    total = "?" if summary.total is None else f"{summary.total:,}"
+    left = _spell_left(summary)
+    parts = {
+        "count": f"{summary.done:,}/{total}",
+        "failed": f"{summary.failed:,} failed",
+        "left": f"ETA {left}" if left else "",
+        "workers": f"{summary.processes} workers",
+        "rate": _spell_rate(summary),
+        "took": spell_seconds(summary.wall),
+    }
+    for least in ("took", "rate", "workers", "left", "failed"):
+        text = "  ".join(filter(None, parts.values()))
+        if _NARROWEST + 1 + len(text) < columns:
+            break
+        del parts[least]
+    text = "  ".join(filter(None, parts.values()))
+    return max(1, min(_WIDEST, columns - len(text) - 2)), text
+
+
 def progress_line(summary: Summary) -> str:
     """How far it is, in one line."""
     total = "" if summary.total is None else f" of {summary.total:,}"
-    left = ""
-    if summary.total is not None and summary.done:
-        left = f", {spell_seconds(summary.wall * (summary.total - summary.done) / summary.done)} left"
-    return f"forkful: {summary.done:,}{total} done, {summary.failed:,} failed, {_spell_rate(summary)}{left}"
+    left = _spell_left(summary)
+    return (
+        f"forkful: {summary.done:,}{total} done, {summary.failed:,} failed, {_spell_rate(summary)}"
+        f"{f', {left} left' if left else ''}"
+    )
+
+
+def _spell_left(summary: Summary) -> str:
+    """How long the rest will take if it goes on like this; empty when nobody knows, and when there is no rest."""
+    if summary.total is None or not 0 < summary.done < summary.total:
+        return ""
+    return spell_seconds(summary.wall * (summary.total - summary.done) / summary.done)
 
 
 def _spell_rate(summary: Summary) -> str:

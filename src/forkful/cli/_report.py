@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import click
-
 from forkful.apps.mapping import Summary
 from forkful.apps.problems import one_line
 
+from ._console import say
+
 __all__ = ["print_report", "report", "spell_seconds"]
 
-_WIDTH = 100  # characters of an example
+_INPUT, _MESSAGE = 60, 160  # characters of an example
+_SLOW = 0.01  # seconds: what takes less is not worth a line
 
 
 def print_report(summary: Summary) -> None:
     """Print `report` on standard error."""
-    click.echo("\n".join(report(summary)), err=True)
+    say("\n".join(report(summary)))
 
 
 def report(summary: Summary) -> Iterator[str]:
     """The summary's lines: what was done, how long it took, what failed, what was slow."""
+    wall = spell_seconds(summary.wall)
+    head = f"{summary.done:,} done in {wall}"
     if summary.interrupted:
         total = "" if summary.total is None else f" of {summary.total:,}"
-        yield f"forkful: interrupted: {summary.done:,}{total} inputs are done, their records are in {summary.output}"
-    ok = summary.done - summary.failed
-    yield (
-        f"forkful: {summary.done:,} done in {spell_seconds(summary.wall)}: {ok:,} ok, {summary.failed:,} failed"
-        f" -> {summary.output}"
-    )
+        head = f"interrupted after {wall}: {summary.done:,}{total} done"
+    where = summary.output if summary.done or not summary.interrupted else "nothing written"
+    yield f"forkful: {head}: {summary.done - summary.failed:,} ok, {summary.failed:,} failed -> {where}"
     p50, p95 = summary.durations.quantile(0.5), summary.durations.quantile(0.95)
     if p50 is not None and p95 is not None:
         workers = "1 worker" if summary.processes == 1 else f"{summary.processes} workers"
@@ -37,10 +37,13 @@ def report(summary: Summary) -> Iterator[str]:
             f"{workers} {summary.utilisation:.0%} busy"
         )
     for kind, group in sorted(summary.errors.items(), key=lambda pair: -pair[1].count):
-        example = _cut(f"{group.input}: {one_line(group.message)}")
+        # Of a message the end matters most: it says what to do.
+        example = f"{_cut(group.input)}: {one_line(group.message, _MESSAGE)}"
         yield f"  failed  {group.count:>6,} x {kind}, such as {group.id} {example}"
     for slow in summary.slowest if summary.done > 1 else []:
-        yield f"  slowest {spell_seconds(slow.seconds):>8}  {slow.id} {_cut(slow.input)}"
+        if slow.seconds >= _SLOW:
+            took = f"{'> ' if slow.is_least else ''}{spell_seconds(slow.seconds)}"
+            yield f"  slowest {took:>8}  {slow.id} {_cut(slow.input)}"
 
 
 def spell_seconds(seconds: float) -> str:
@@ -60,4 +63,4 @@ def spell_seconds(seconds: float) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+    return text if len(text) <= _INPUT else f"{text[: _INPUT - 1]}…"

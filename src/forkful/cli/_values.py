@@ -9,7 +9,20 @@ import click
 from forkful import cpu_count
 from forkful.apps.spellings import parse_duration, parse_jobs
 
-__all__ = ["Duration", "Jobs"]
+__all__ = ["Count", "Duration", "Jobs"]
+
+
+class Count(click.ParamType[int]):
+    """A number, 0 or more."""
+
+    name = "n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, or a usage error that shows the spelling."""
+        text = str(value).strip()
+        if not (text.isascii() and text.isdecimal() and len(text) < 10):
+            self.fail(f"{text[:20]!r} is not a number from 0 up; write one such as 2", param, ctx)
+        return int(text)
 
 
 class Duration(click.ParamType[float]):

@@ -18,7 +18,7 @@ from forkful.apps.functions import FunctionRef
 
 from .jsontext import NotJSONError, to_json
 
-__all__ = ["UNREADABLE", "Answer", "Call", "CallFailed", "Prepare"]
+__all__ = ["UNREADABLE", "Answer", "Call", "CallFailed", "Prepare", "SetUpFailed"]
 
 UNREADABLE = ("forkful", "unreadable input")  # stands for the argument of a line that has none
 
@@ -40,6 +40,19 @@ class CallFailed(Exception):
         self.kind = kind
         self.message = message
         self.trace = trace
+
+
+class SetUpFailed(Exception):
+    """A worker could not be set up.  Tells what of, because the two have different remedies.
+
+    ``args``: whether it was the import of the function; the exception's type and message.
+    """
+
+    def __init__(self, importing: bool, kind: str, message: str) -> None:
+        super().__init__(importing, kind, message)
+        self.importing = importing
+        self.kind = kind
+        self.message = message
 
 
 @dataclass(frozen=True)
@@ -90,14 +103,21 @@ class Prepare:
     stdout_is_taken: bool
 
     def __call__(self) -> None:
-        """Set this worker up; what it raises stops the job."""
+        """Set this worker up; raises `SetUpFailed`, which stops the job."""
         if self.stdout_is_taken:
             _send_stdout_to_stderr()
-        if isinstance(self.call.target, FunctionRef):
-            self.call.target.load()
-        if self.init is not None:
-            init = self.init.load() if isinstance(self.init, FunctionRef) else self.init
-            init()
+        importing = True
+        try:
+            if isinstance(self.call.target, FunctionRef):
+                self.call.target.load()
+            importing = False
+            if self.init is not None:
+                init = self.init.load() if isinstance(self.init, FunctionRef) else self.init
+                init()
+        except BaseException as error:  # SystemExit too
+            kind, message, _ = _describe(error)
+            raise SetUpFailed(importing, kind, message) from None
+        finally:
             _flush()
 
 

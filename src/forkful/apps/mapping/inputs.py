@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import os
 import stat
@@ -33,6 +34,13 @@ class Source(NamedTuple):
         """For messages."""
         return "standard input" if self.path is None else self.path
 
+    def status(self) -> os.stat_result | None:
+        """What the system says of the file; None when it says nothing: it has gone, or is no file of the system."""
+        try:
+            return os.fstat(sys.stdin.fileno()) if self.path is None else os.stat(self.path)
+        except (OSError, ValueError):
+            return None
+
 
 class Item(NamedTuple):
     """One input."""
@@ -54,6 +62,8 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
 
 
 def _find(name: str) -> Iterator[Source]:
+    if not name:
+        raise UsageProblem("an input has no name (an empty shell variable?); name a file, or - for standard input")
     if name == "-":
         if sys.stdin is None:
             raise UsageProblem("standard input is closed; name a file instead of -")
@@ -91,12 +101,16 @@ def read_items(sources: Iterable[Source]) -> Iterator[Item]:
             yield make(identities.name(line), line, source, number)
 
 
-def count_lines(sources: Sequence[Source]) -> int | None:
-    """How many inputs there are, when finding out is cheap: files that can be read twice, `_COUNTABLE` bytes at most."""
+def count_lines(sources: Sequence[Source], most: int | None = None) -> int | None:
+    """How many inputs there are, not counting beyond *most*.
+
+    None when finding out is not cheap: it is for files that can be read twice, `_COUNTABLE` bytes at most.
+    """
     sizes = [source.size for source in sources]
     if None in sizes or sum(size or 0 for size in sizes) > _COUNTABLE:
         return None
-    return sum(1 for source in sources for _ in _numbered_lines(source))
+    lines = (line for source in sources for line in _numbered_lines(source))
+    return sum(1 for _ in itertools.islice(lines, most))
 
 
 def _numbered_lines(source: Source) -> Iterator[tuple[int, bytes]]:

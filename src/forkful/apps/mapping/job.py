@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkful import Pool, cpu_count
-from forkful.apps.functions import FunctionRef, find_function, make_directory_importable
+from forkful.apps.functions import FunctionRef, check_function, find_function, make_directory_importable
 from forkful.apps.problems import JobStopped, UsageProblem
+from forkful.apps.spellings import MOST_JOBS
 from forkful.errors import InitializerError
 
-from .calls import UNREADABLE, Call, Prepare
+from .calls import UNREADABLE, Call, Prepare, SetUpFailed
 from .inputs import Item, Source, count_lines, find_sources, read_items
 from .output import Output, check_output
 from .records import make_record
@@ -20,6 +21,7 @@ from .summary import Summary
 
 __all__ = ["map_file"]
 
+Function = Callable[..., Any]
 Progress = Callable[[Summary], None]
 
 _GRACE = 5.0  # seconds that workers get to leave in when all is done
@@ -44,11 +46,11 @@ def map_file(
         inputs: files, patterns of files, ``"-"`` for standard input.  A line is an argument, a str without its newline;
             in a file named ``*.jsonl``, the value that the line holds.
         output: the file for the records; None or ``"-"`` is standard output.
-        processes: worker processes; by default as many as this process may use CPUs.
+        processes: the most worker processes; by default as many as this process may use CPUs.
         timeout: seconds that one attempt at one input may take; None for no limit.
         retries: how often an input is tried again after an exception, a crash or a timeout.
         init: a function that each worker calls once, without arguments, before its first input.
-        overwrite: empty an *output* that holds something; else that is refused.
+        overwrite: replace an *output* that holds something; else that is refused.  It is replaced with the first record.
         progress: called with the summary so far: once at the start, then after each record.
 
     An input that fails is a record, never an exception.  Ctrl-C ends the work; the summary says `interrupted`.  SIGTERM
@@ -56,23 +58,26 @@ def map_file(
 
     Raises:
         UsageProblem: something asked for cannot be done; nothing was started, nothing was written.
-        JobStopped: it cannot go on (the disk is full, an input vanished, *init* fails); every line written is whole.
+        JobStopped: it cannot go on (the disk is full, an input vanished, *init* fails); every line written is whole,
+            and *output* is as it was when there is none.
 
     >>> map_file("examples/census.py:census", ["files.txt"], "census.jsonl").failed  # doctest: +SKIP
     0
     """
-    job = _plan(func, inputs, output, init, overwrite=overwrite)
+    job = _plan(func, inputs, output, init)
     limits = _Limits(_default_processes() if processes is None else processes, timeout, retries)
     limits.check()
-    total = count_lines(job.sources) if progress is not None else None
-    with Output(job.output) as out:
-        summary = Summary(limits.processes, out.name, total)
+    total = count_lines(job.sources, limits.processes if progress is None else None)
+    # A worker is set up before its first input, so all are started at once: no more than there are inputs.
+    processes = limits.processes if total is None else max(1, min(limits.processes, total))
+    with Output(job.output, overwrite=overwrite) as out:
+        summary = Summary(processes, out.name, total if progress is not None else None)
         try:
             _run(job, limits, out, summary, progress or _ignore)
         except KeyboardInterrupt:
             summary.interrupted = True
         except InitializerError as error:
-            raise _cannot_start(error) from error
+            raise _cannot_start(error, job) from error
         except JobStopped as stop:
             stop.done = summary.done
             raise
@@ -101,6 +106,8 @@ class _Limits:
         """Raises `UsageProblem` for what cannot be."""
         if self.processes < 1:
             raise UsageProblem(f"processes={self.processes} is too few; ask for 1 or more")
+        if self.processes > MOST_JOBS:
+            raise UsageProblem(f"processes={self.processes} is too many; ask for {MOST_JOBS} or fewer")
         if self.timeout is not None and self.timeout <= 0:
             raise UsageProblem(f"timeout={self.timeout} is no time to wait for; give more than 0 seconds, or None")
         if self.retries < 0:
@@ -119,23 +126,36 @@ def _plan(
     inputs: str | Sequence[str],
     output: str | None,
     init: str | Callable[[], object] | None,
-    *,
-    overwrite: bool,
 ) -> _Job:
-    """Check the request, the quick checks first; changes nothing outside this process."""
+    """Check the request; changes nothing outside this process."""
+    if output == "":
+        raise UsageProblem("the output has no name; name a file, or - for standard output")
     path = None if output in {None, "-"} else output
     sources = find_sources([inputs] if isinstance(inputs, str) else inputs)
-    check_output(path, sources, overwrite=overwrite)
     make_directory_importable()
-    call = Call(find_function(func) if isinstance(func, str) else func)
-    return _Job(call, find_function(init) if isinstance(init, str) else init, sources, path)
+    target = _find_or_check(func, "func", arguments=1, stdout_is_taken=path is None)
+    set_up = None if init is None else _find_or_check(init, "init", arguments=0, stdout_is_taken=path is None)
+    # The output last: only an imported module tells which file it came from.
+    programs = [one.file for one in (target, set_up) if isinstance(one, FunctionRef) and one.file is not None]
+    check_output(path, sources, programs)
+    return _Job(Call(target), set_up, sources, path)
+
+
+def _find_or_check(
+    function: str | Function, role: str, *, arguments: int, stdout_is_taken: bool
+) -> FunctionRef | Function:
+    """*function* in the form that workers take; raises `UsageProblem`."""
+    if isinstance(function, str):
+        return find_function(function, arguments=arguments, stdout_is_taken=stdout_is_taken)
+    check_function(function, getattr(function, "__name__", role), arguments=arguments)
+    return function
 
 
 def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Progress) -> None:
     """Feed the pool, write what comes back.  When this is left, however, no worker is left."""
     pending: dict[int, Item] = {}  # given to the pool and not yet back: as many as the pool reads ahead
     prepare = Prepare(job.call, job.init, stdout_is_taken=job.output is None)
-    with Pool(limits.processes, initializer=prepare) as pool:
+    with Pool(summary.processes, initializer=prepare) as pool:
         progress(summary)
         for outcome in pool.outcomes(
             job.call, _arguments(job.sources, pending), timeout=limits.timeout, retries=limits.retries
@@ -145,6 +165,7 @@ def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Pr
             out.write(record.line)
             summary.add(item, record)
             progress(summary)
+        out.complete()
         _let_workers_leave(pool)
 
 
@@ -166,9 +187,17 @@ def _arguments(sources: Sequence[Source], pending: dict[int, Item]) -> Iterator[
         yield UNREADABLE if item.problem is not None else item.argument
 
 
-def _cannot_start(error: InitializerError) -> JobStopped:
-    cause = error.__cause__ or error
-    return JobStopped(f"the workers cannot start: {type(cause).__name__}: {cause}; mend the function of --init")
+def _cannot_start(error: InitializerError, job: _Job) -> JobStopped:
+    """Why there are no workers, and what to do: that depends on who could not do what."""
+    cause = error.__cause__
+    if isinstance(cause, SetUpFailed):
+        place = "what FUNC's module does when a worker imports it" if cause.importing else "the function of --init"
+        return JobStopped(f"the workers cannot start: {cause.kind}: {cause.message}".rstrip(": ") + f"; mend {place}")
+    if isinstance(cause, OSError):
+        problem = f"the system gives no processes: {cause.strerror}; ask for fewer with --jobs, or look at `ulimit -a`"
+        return JobStopped(problem)
+    what = "FUNC's module" if job.init is None else "FUNC's module and the function of --init"
+    return JobStopped(f"{str(error).partition(';')[0]}; run {what} by hand to see why")
 
 
 def _ignore(_summary: Summary) -> None:

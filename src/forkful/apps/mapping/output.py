@@ -18,31 +18,47 @@ __all__ = ["Output", "check_output"]
 _STDOUT = 1
 
 
-def check_output(path: str | None, sources: Sequence[Source], *, overwrite: bool) -> None:
-    """See that records can be written to *path* (None: standard output); changes nothing.  Raises `UsageProblem`."""
-    if path is None:
-        try:
-            os.fstat(_STDOUT)
-        except OSError as error:
-            raise UsageProblem("standard output is closed; name a file with -o") from error
+def check_output(path: str | None, sources: Sequence[Source], programs: Sequence[str] = ()) -> None:
+    """See that *path* (None: standard output) is a place for records; changes nothing.  Raises `UsageProblem`.
+
+    *programs* are the files of the user's functions: what has just been read as a program is no place for records.
+    """
+    status = _look_at_stdout() if path is None else _look_at(path)
+    if status is None or not stat.S_ISREG(status.st_mode):
         return
+    name = _name(path)
+    # Standard output too: `forkful map … in.txt >> in.txt` would read for ever what it writes.
+    if any((source := one.status()) is not None and os.path.samestat(source, status) for one in sources):
+        raise UsageProblem(f"{name}: is an input too; write the records elsewhere")
+    if any(_same_file(program, status) for program in programs):
+        raise UsageProblem(f"{name}: is the program of FUNC or --init; write the records elsewhere")
+
+
+def _name(path: str | None) -> str:
+    return "standard output" if path is None else path
+
+
+def _look_at_stdout() -> os.stat_result:
+    try:
+        return os.fstat(_STDOUT)
+    except OSError as error:
+        raise UsageProblem("standard output is closed; name a file with -o") from error
+
+
+def _look_at(path: str) -> os.stat_result | None:
+    """What is at *path*, None when nothing is; raises `UsageProblem` when no file can be written there."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         _check_directory(os.path.dirname(path) or ".", path)
-        return
+        return None
     except OSError as error:
         raise UsageProblem(f"{path}: cannot be written: {error.strerror}; choose another place") from error
     if stat.S_ISDIR(status.st_mode):
         raise UsageProblem(f"{path}: is a directory; name a file in it, such as {os.path.join(path, 'out.jsonl')}")
     if not os.access(path, os.W_OK):
         raise UsageProblem(f"{path}: cannot be written: Permission denied; change its mode, or choose another place")
-    if not stat.S_ISREG(status.st_mode):
-        return
-    if any(source.path is not None and _same_file(source.path, status) for source in sources):
-        raise UsageProblem(f"{path}: is an input too; write the records elsewhere")
-    if status.st_size and not overwrite:
-        raise UsageProblem(f"{path}: has records in it already; remove it, or say --overwrite")
+    return status
 
 
 def _check_directory(directory: str, path: str) -> None:
@@ -59,58 +75,112 @@ def _same_file(path: str, status: os.stat_result) -> bool:
         return False
 
 
+def _open(path: str) -> tuple[int, bool]:
+    """A descriptor of *path* that no other run has, and whether the file was made for it.  Raises `UsageProblem`."""
+    while True:
+        made = not os.path.exists(path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if made else 0)
+        try:
+            fd = os.open(path, flags, 0o666)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not made:
+                continue  # removed since we looked
+            raise UsageProblem(f"{path}: cannot be written: {error.strerror}; choose another place") from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd, False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(fd)
+            raise UsageProblem(f"{path}: another run is writing to it; wait for its end, or write elsewhere") from error
+        except OSError:
+            pass  # a file system without locks: nothing tells the runs apart there
+        if _same_file(path, os.fstat(fd)):
+            return fd, made
+        os.close(fd)  # what we have locked is no longer what stands there: the run that had it has removed it
+
+
 class Output:
-    """An open output.  In a ``with`` block; a file that exists is emptied (see `check_output`).
+    """An open output, for a ``with`` block.
+
+    A file is locked, so that no other run writes into it.  Until the first line, or `complete`, it stays as it was: one
+    to overwrite keeps its content, one that was made here is removed again.  So a job that cannot start costs nothing.
 
     Attributes:
         name: for messages.
     """
 
-    def __init__(self, path: str | None) -> None:
-        self.name = "standard output" if path is None else path
+    def __init__(self, path: str | None, *, overwrite: bool = False) -> None:
+        self.name = _name(path)
+        self._begun = path is None
         self._path = path
-        if path is None:
-            self._fd = _STDOUT
-        else:
-            try:
-                self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                raise UsageProblem(f"{path}: cannot be written: {error.strerror}; choose another place") from error
-        self._end = self._find_end()
-
-    def _find_end(self) -> int | None:
-        """Where the next line begins; None where nothing can be taken back: pipes, terminals, devices."""
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            return None
-        appends = fcntl.fcntl(self._fd, fcntl.F_GETFL) & os.O_APPEND  # as in `forkful map … >> all.jsonl`
-        return os.lseek(self._fd, 0, os.SEEK_END if appends else os.SEEK_CUR)
+        self._fd, self._made = (_STDOUT, False) if path is None else _open(path)
+        status = os.fstat(self._fd)
+        self._can_cut = stat.S_ISREG(status.st_mode)  # not pipes, terminals, devices
+        # Ours do: somebody may empty the file meanwhile (`: > out`), and no hole may come of it.  Standard output is
+        # as its owner opened it: `>> all.jsonl` does, `> out.jsonl` does not.
+        appends = fcntl.fcntl(self._fd, fcntl.F_GETFL) & os.O_APPEND
+        self._end = os.SEEK_END if appends else os.SEEK_CUR
+        if path is not None and self._can_cut and status.st_size and not overwrite:
+            self._close()
+            raise UsageProblem(f"{path}: is not empty; remove it, or say --overwrite")
 
     def write(self, line: bytes) -> None:
         """Write *line* whole, or nothing of it where the file allows that.
 
         Raises `OutputClosed` when nobody reads any more, and `JobStopped` when it cannot be written, as on a full disk.
         """
+        start: int | None = None
         try:
+            if not self._begun:
+                self._begin()
+            if self._can_cut:
+                start = os.lseek(self._fd, 0, self._end)
             rest = memoryview(line)
             while rest:  # once, but for pipes, and for the last bytes of a disk
                 rest = rest[os.write(self._fd, rest) :]
         except BrokenPipeError as error:
             raise OutputClosed(f"{self.name}: nobody reads it any more; read to its end") from error
         except OSError as error:
-            self._take_back()
-            problem = f"cannot write {self.name}: {error.strerror}; what it holds is whole: make space and start again"
-            raise JobStopped(problem) from error
+            self._take_back(start)
+            raise self._stopped(error) from error
         except BaseException:  # a KeyboardInterrupt between two parts
-            self._take_back()
+            self._take_back(start)
             raise
-        if self._end is not None:
-            self._end += len(line)
 
-    def _take_back(self) -> None:
-        """Cut a line that was begun and not ended."""
-        if self._end is not None:
-            os.ftruncate(self._fd, self._end)
-            os.lseek(self._fd, self._end, os.SEEK_SET)
+    def complete(self) -> None:
+        """All is done, even if there was no line to write.  Raises `JobStopped`."""
+        try:
+            if not self._begun:
+                self._begin()
+        except OSError as error:
+            raise self._stopped(error) from error
+
+    def _begin(self) -> None:
+        if self._can_cut:
+            os.ftruncate(self._fd, 0)
+        self._begun = True
+
+    def _stopped(self, error: OSError) -> JobStopped:
+        return JobStopped(
+            f"cannot write {self.name}: {error.strerror}; what it holds is whole: make space and start again"
+        )
+
+    def _take_back(self, start: int | None) -> None:
+        """Cut a line that was begun at *start* and not ended; not where somebody else has written or cut since."""
+        if start is None:
+            return
+        here = os.lseek(self._fd, 0, os.SEEK_CUR)
+        if start < here == os.fstat(self._fd).st_size:
+            os.ftruncate(self._fd, start)
+            os.lseek(self._fd, start, os.SEEK_SET)
+
+    def _close(self) -> None:
+        if not self._begun and self._made and self._path is not None:
+            status = os.fstat(self._fd)
+            if not status.st_size and _same_file(self._path, status):
+                os.unlink(os.path.realpath(self._path))
+        os.close(self._fd)
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +191,7 @@ class Output:
         if self._path is None:
             return
         try:
-            os.close(self._fd)
+            self._close()
         except OSError as failure:  # network file systems say here that they are full
             if error is None:
                 problem = f"cannot write {self.name}: {failure.strerror}; its end may be missing: start again"

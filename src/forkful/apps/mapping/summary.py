@@ -7,13 +7,15 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from forkful.apps.problems import one_line
+
 from .inputs import Item
 from .records import Record
 
 __all__ = ["Durations", "ErrorGroup", "Slow", "Summary"]
 
 _SLOWEST = 5
-_SHOWN = 200  # characters of an input that are kept as an example
+_SHOWN = 200  # characters of an input, and of a message, that are kept as an example
 
 
 class Durations:
@@ -51,7 +53,7 @@ class Durations:
 
 @dataclass
 class ErrorGroup:
-    """Inputs that failed with the same type of error: how many, and the first of them."""
+    """Inputs that failed with the same type of error: how many, and the first of them, its message in one line."""
 
     count: int
     id: str
@@ -66,6 +68,7 @@ class Slow:
     seconds: float
     id: str
     input: str
+    is_least: bool = False  # it was stopped then
 
 
 @dataclass
@@ -73,15 +76,15 @@ class Summary:
     """What a map has done so far; complete when `map_file` returns it.
 
     Attributes:
-        processes: how many worker processes it may use.
+        processes: how many worker processes it may use: no more than there are inputs, where that is known.
         output: the name of what the records went to.
         total: how many inputs there are, None when that is not known.
         done: records written, failed ones included.
         failed: records written with ``"ok": false``.
         interrupted: Ctrl-C ended it before its time.
-        busy: seconds that workers spent in the function, as far as they could tell.
+        busy: seconds that workers spent in the function, as far as is known: those of a crash are not.
         errors: failed inputs by type of error.
-        durations: of all calls that could be measured.
+        durations: of all calls that could be measured; a call that ran out of time counts as long as it was given.
     """
 
     processes: int
@@ -100,26 +103,27 @@ class Summary:
     def add(self, item: Item, record: Record) -> None:
         """Count one written record."""
         self.done += 1
-        seconds = record.seconds
+        seconds = record.at_least if record.seconds is None else record.seconds
         if seconds is not None:
             self.busy += seconds
             self.durations.add(seconds)
-            self._keep_if_slow(seconds, item)
+            self._keep_if_slow(Slow(seconds, item.id, item.text[:_SHOWN], is_least=record.seconds is None))
         failure = record.failure
         if failure is None:
             return
         self.failed += 1
         group = self.errors.get(failure.type)
         if group is None:
-            self.errors[failure.type] = ErrorGroup(1, item.id, item.text[:_SHOWN], failure.message[:_SHOWN])
+            message = one_line(failure.message, _SHOWN)
+            self.errors[failure.type] = ErrorGroup(1, item.id, item.text[:_SHOWN], message)
         else:
             group.count += 1
 
-    def _keep_if_slow(self, seconds: float, item: Item) -> None:
+    def _keep_if_slow(self, slow: Slow) -> None:
         if len(self._slowest) < _SLOWEST:
-            heapq.heappush(self._slowest, Slow(seconds, item.id, item.text[:_SHOWN]))
-        elif seconds > self._slowest[0].seconds:
-            heapq.heapreplace(self._slowest, Slow(seconds, item.id, item.text[:_SHOWN]))
+            heapq.heappush(self._slowest, slow)
+        elif slow.seconds > self._slowest[0].seconds:
+            heapq.heapreplace(self._slowest, slow)
 
     def end(self) -> None:
         """Stop the clock."""
