@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import signal
 import sys
 import threading
@@ -233,8 +234,10 @@ def _rebuild_hooked() -> object:
     return [hook() for hook in hooks]
 
 
-def return_hooked(_: object = None) -> Hooked:
-    """A task."""
+def return_hooked(gate: str = "") -> Hooked:
+    """A task; with a *gate*, a pipe of that name, it waits for a byte."""
+    if gate:
+        Path(gate).read_bytes()
     return Hooked()
 
 
@@ -258,11 +261,11 @@ def test_result_that_calls_the_pool(hook: list[Callable[[], object]], pool: Any)
 def test_result_that_terminates_the_pool(hook: list[Callable[[], object]], pool: Any) -> None:
     """From inside the delivery of a result."""
     hook[:] = [pool.terminate]
-    results = [pool.apply_async(return_hooked), pool.apply_async(tasks.nap, (60,))]
-    with pytest.raises(errors.PoolTerminated):
-        results[1].get(WATCHDOG)
-    with pytest.raises(errors.PoolTerminated):
-        results[0].get(WATCHDOG)
+    pending = pool.apply_async(tasks.nap, (60,))
+    result = pool.apply_async(return_hooked)
+    for terminated in (pending, result):
+        with pytest.raises(errors.PoolTerminated):
+            terminated.get(WATCHDOG)
 
 
 def once(function: Callable[[], None]) -> Callable[[], None]:
@@ -281,12 +284,14 @@ def leave(_signum: int, _frame: object) -> None:
     sys.exit(3)
 
 
-def test_handler_leaves_while_a_result_is_rebuilt(hook: list[Callable[[], object]], pool: Any) -> None:
+def test_handler_leaves_while_a_result_is_rebuilt(hook: list[Callable[[], object]], pool: Any, tmp_path: Path) -> None:
     """What it raises is not the result's error: it goes to the program, and the result to whoever asks again."""
     before = signal.signal(signal.SIGUSR1, leave)
+    os.mkfifo(tmp_path / "gate")
     try:
         hook[:] = [once(lambda: signal.raise_signal(signal.SIGUSR1))]
-        result = pool.apply_async(return_hooked)
+        result = pool.apply_async(return_hooked, (str(tmp_path / "gate"),))
+        (tmp_path / "gate").write_text("x")
         with pytest.raises(SystemExit):
             result.get(WATCHDOG)
         assert result.get(WATCHDOG) == [None]
@@ -326,7 +331,7 @@ def test_interrupt_while_a_result_is_rebuilt(hook: list[Callable[[], object]], p
         return "rebuilt"
 
     hook[:] = [press_once]
-    results = pool.map_async(return_hooked, range(3))
+    results = pool.map_async(return_hooked, [""] * 3)
     with pytest.raises(KeyboardInterrupt):
         results.get(WATCHDOG)
     assert results.get(WATCHDOG) == [["rebuilt"]] * 3

@@ -270,6 +270,8 @@ class Wheel:
             if self._driver in {None, waiter, _NOBODY}:
                 self._driver = _NOBODY
                 waiter.driving = False
+                for sleeper in self._sleepers:  # another thread may be here for the same
+                    sleeper.release()
                 return True
             if waiter not in self._sleepers:
                 self._sleepers.append(waiter)
