@@ -122,7 +122,7 @@ def test_mold_that_cannot_start(
         tmp_path,
         monkeypatch,
     )
-    with forkful.Pool(2) as pool:
+    with forkful.Pool(2, context="forkserver") as pool:
         with pytest.raises(errors.InitializerError, match="the process that forks them left with exit code 7"):
             pool.apply(abs, (-1,))
     assert len(log.read_bytes()) <= 6
@@ -139,7 +139,7 @@ def test_mold_that_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return fork()
     os.fork = refuse"""
     break_mold(how, tmp_path, monkeypatch)
-    with forkful.Pool(1) as pool:
+    with forkful.Pool(1, context="forkserver") as pool:
         with pytest.raises(errors.InitializerError, match="no worker could be started: BlockingIOError"):
             pool.apply(tasks.double, (1,))
         mold = find_mold()

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from forkful._core.books import Limits, Seat, Task
-from forkful._core.messages import CALL, EACH, ERROR, VALUE
+from forkful._core.messages import CALL, EACH, ERROR, VALUE, VALUES
 from forkful._core.state import State
 from forkful._core.steps import Deliver, Event, Exited, Fail, Finished, Instruction, Ready, Send, Submitted
 
@@ -111,7 +111,8 @@ class Bench:
         for order in self.state.handle(events, self.now):
             if isinstance(order, Deliver):
                 for task, index, count, kind, blob, _ in order.items:
-                    results(task).record(index, count, kind, blob)
+                    for at, one in enumerate(blob if kind == VALUES else [blob], index):
+                        results(task).record(at, count, VALUE if kind == VALUES else kind, one)
             elif isinstance(order, Fail):
                 for task, index, count, error in order.items:
                     task.sink.fail(task, index, count, error)

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from forkful._core.books import BUSY, ENDED, IDLE, QUEUED, RECALLED, SENT, Limits, Task
-from forkful._core.messages import EACH, ERROR, GROUP, VALUE
+from forkful._core.messages import EACH, ERROR, GROUP, VALUE, VALUES
 from forkful._core.state import State
 from forkful._core.steps import (
     Cancel,
@@ -295,7 +295,8 @@ class World:
             for instruction in instructions:
                 if isinstance(instruction, Deliver):
                     for _, index, count, kind, blob, _ in instruction.items:
-                        self.record(index, count, kind, blob)
+                        for at, one in enumerate(blob if kind == VALUES else [blob], index):
+                            self.record(at, count, VALUE if kind == VALUES else kind, one)
                 elif isinstance(instruction, Fail):
                     for task, index, count, error in instruction.items:
                         self.fail(task, index, count, error)

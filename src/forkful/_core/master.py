@@ -35,6 +35,7 @@ from .books import Limits, Task
 from .codec import is_interrupt
 from .crew import Crew
 from .functions import Functions
+from .messages import VALUES
 from .records import rebuild
 from .schedule import GATHER_NS
 from .spawn import hold
@@ -444,7 +445,7 @@ class Master:
             sink = task.sink
             for at, ok, what in parts:
                 if ok:
-                    sink.accept(task, at, what, pid, len(blob))
+                    sink.accept(task, at, what, pid, len(blob) if kind != VALUES else max(map(len, blob)))
                 else:
                     sink.refuse(task, at, what, pid)
         except BaseException as interruption:

@@ -37,6 +37,7 @@ CALL, EACH, STAR = range(3)
 VALUE, ERROR, GROUP, MIXED = range(4)
 # VALUE  one pickled result            ERROR  one encoded exception
 # GROUP  a pickled list of results     MIXED  a pickled list of (ok, result or encoded exception)
+VALUES = 4  # in the master only: a list of VALUE records that belong together
 
 
 class Entry(NamedTuple):

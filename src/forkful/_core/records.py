@@ -9,7 +9,7 @@ from typing import Any
 
 from . import codec
 from .books import Task
-from .messages import ERROR, GROUP, MIXED, VALUE
+from .messages import ERROR, GROUP, MIXED, VALUE, VALUES
 
 Part = tuple[int, bool, Any]  # the first element's number; and its error, or the values of it and those after it
 
@@ -24,6 +24,8 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
     """
     if kind == VALUE:
         return [_rebuild_one(task, index, blob, pid, ok=True)]
+    if kind == VALUES:
+        return _rebuild_each(task, index, blob, pid)
     if kind == ERROR:
         return [_rebuild_one(task, index, blob, pid, ok=False)]
     if kind == MIXED:
@@ -35,6 +37,21 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
         codec.raise_if_interrupt(error)
         failure = codec.unreadable_result(task.describe_one_of(index, count), pid, error)
         return [(at, False, failure) for at in range(index, index + count)]
+
+
+def _rebuild_each(task: Task, index: int, blobs: list[Any], pid: int | None) -> list[Part]:
+    parts: list[Part] = []
+    values: list[Any] = []
+    for at, blob in enumerate(blobs, index):
+        part = _rebuild_one(task, at, blob, pid, ok=True)
+        if part[1]:
+            values += part[2]
+        else:
+            parts.append((at - len(values), True, values))
+            parts.append(part)
+            values = []
+    parts.append((index + len(blobs) - len(values), True, values))
+    return parts
 
 
 def _rebuild_one(task: Task, index: int, blob: Any, pid: int | None, *, ok: bool) -> Part:

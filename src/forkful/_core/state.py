@@ -30,7 +30,7 @@ from .books import (
     Seat,
     Task,
 )
-from .messages import ERROR
+from .messages import ERROR, VALUE, VALUES
 from .schedule import STUCK_NS, Pace
 from .steps import (
     Cancel,
@@ -205,6 +205,7 @@ class State:
         deliveries = self._deliveries
         pid = seat.pid
         task: Task | None = None
+        run: tuple[Task, int, int, int, Any, int | None] | None = None  # of consecutive elements
         for count, kind, blob in event.records:
             if not sent:
                 break  # terminated: the tasks were failed already
@@ -216,6 +217,14 @@ class State:
                 if task.state == QUEUED:  # it was the only element and travels on as it is
                     sent.popleft()
                     continue
+            elif kind == VALUE and task.count > 1:  # elements of a lazy map are handed over together
+                index = task.base + task.first + task.done
+                if run is not None and run[0] is task and run[1] + len(run[4]) == index:
+                    run[4].append(blob)
+                else:
+                    run = (task, index, 1, VALUES, [blob], pid)
+                    deliveries.append(run)
+                task.done += 1
             else:
                 deliveries.append((task, task.base + task.first + task.done, count, kind, blob, pid))
                 task.done += count

@@ -85,7 +85,10 @@ class Stream:
             raise PoolClosed(FOREIGN)
         deadline: float | None = None
         while True:
-            item = self._pop()
+            try:
+                item = self._items.popleft()
+            except IndexError:  # nothing there, or another thread was quicker
+                item = None
             if item is not None:
                 feed = self._feed
                 if feed is not None and feed.fetched(1):
@@ -101,12 +104,6 @@ class Stream:
                 timeout = max(0.0, deadline - time.monotonic())
             if not self._await_item(timeout):
                 return None
-
-    def _pop(self) -> Outcome | None:
-        try:
-            return self._items.popleft()
-        except IndexError:  # nothing there, or another thread was quicker
-            return None
 
     def _await_item(self, timeout: float | None) -> bool:
         """Wait for something to pass on; False at the end."""
@@ -196,7 +193,11 @@ class Stream:
                 while self._next in early:
                     self._items.append(early.pop(self._next))
                     self._next += 1
-        self._notify()
+            slot = self._slot
+            if slot is None or not (self._items or self._ended()):
+                return
+            self._slot = None
+        self._master.wheel.settle(slot)
 
     def _notify(self) -> None:
         with self._lock:
@@ -257,7 +258,11 @@ class IMapIterator(_Reader, Iterator[T], Generic[T]):
         return value
 
     def __next__(self) -> T:
-        return self.next()
+        outcome = self._fetch(None)  # not next(): a loop over many short elements feels one call more
+        if outcome.error is not None:
+            raise outcome.error
+        value: T = outcome.value
+        return value
 
 
 class OutcomeIterator(_Reader, Iterator[Outcome]):

@@ -152,7 +152,6 @@ class AsyncResult(Slot, Generic[T]):
         if pool is None or self._outcome is not None:
             return
         self._outcome = (success, value)  # in one step: another thread may be aborting this just now
-        self._task = None
         callback = self._callback if success else self._error_callback
         if callback is None:
             self._settle(pool)
