@@ -319,6 +319,39 @@ def test_master_receives_all_there_is(ends: tuple[MasterEnd, WorkerEnd]) -> None
     assert master.ended
 
 
+def test_worker_that_looks_before_it_sleeps(ends: tuple[MasterEnd, WorkerEnd], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a short gap it looks for as long; when nothing comes it sleeps, and looks no more until a gap is short."""
+    master, worker = ends
+    now = 0
+    looks = 0
+
+    def clock() -> int:
+        return now
+
+    def pass_time() -> None:
+        nonlocal now, looks
+        now += channel._BRISK_NS // 10
+        looks += 1
+        if looks == 30:
+            master.send(frame(2))
+
+    monkeypatch.setattr(channel, "_clock", clock)
+    monkeypatch.setattr(os, "sched_yield", pass_time)
+    master.send(frame(1))
+    assert plain(worker.receive()) == (1, 0, b"")
+    assert worker._brisk
+    assert not worker._look_for_long()
+    assert looks == 11
+    assert not worker._brisk
+    worker._brisk = True
+    looks = 25
+    assert plain(worker.receive()) == (2, 0, b"")
+    assert looks == 30
+    assert worker._brisk
+    master.close()
+    assert worker.receive() is None
+
+
 def test_end_of_the_master(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """The worker reads what was sent, then hears of the end, and may not send."""
     master, worker = ends

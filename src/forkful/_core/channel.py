@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import time
 from collections import deque
 
 from .messages import HEADER
@@ -19,6 +20,10 @@ _READ_SIZE = 64 * 1024  # what a pipe holds; more would be a mapping of its own 
 _WIDE = 1024 * 1024  # what a pipe that carries large frames holds, where the system allows it
 _IOV_LIMIT = 512
 _JOIN_BELOW = 16 * 1024
+# A gap between two tasks that is shorter than this is cheaper waited for awake: to wake a sleeping process costs tens of
+# microseconds, to the master and to the task.  See docs/decisions/0007-look-before-you-sleep.md.
+_BRISK_NS = 100_000
+_clock = time.monotonic_ns
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 
 Frame = tuple[int, int, memoryview]  # kind, number, body
@@ -219,15 +224,31 @@ class WorkerEnd:
         self._wide = False
         self._poll = select.poll()
         self._poll.register(down, select.POLLIN)
+        self._brisk = False  # the last gap was short: see `_BRISK_NS`
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
 
     def receive(self) -> Frame | None:
         """The next frame, waiting for it; None when the master is gone."""
         while not self._frames:
+            looked = self._brisk and self._look_for_long()
+            begun = _clock()
             if not self._read():
                 return None
+            if not looked:
+                self._brisk = _clock() - begun < _BRISK_NS
         return self._frames.popleft()
+
+    def _look_for_long(self) -> bool:
+        """Look without sleeping, for as long as the last gap was at most; whether something came."""
+        poll = self._poll.poll
+        due = _clock() + _BRISK_NS
+        while not poll(0):
+            if _clock() > due:
+                self._brisk = False
+                return False
+            os.sched_yield()  # whoever else wants this processor has it
+        return True
 
     def receive_nowait(self) -> Frame | None:
         """The next frame if it has arrived."""
