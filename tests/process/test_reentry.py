@@ -450,3 +450,27 @@ def test_threads_wait_while_the_pool_is_joined(start_method: str) -> None:
         assert len(ends) == 2
         for thread in waiting:
             thread.join(WATCHDOG)
+
+
+def test_interrupts_while_the_pool_gives_up(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the books, and again and again in what has to be done then: it is done all the same."""
+    abandon, left = Crew.abandon, [1] * 5
+
+    def interrupted(crew: Crew) -> None:
+        if left:
+            left.pop()
+            raise KeyboardInterrupt
+        abandon(crew)
+
+    def press(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    pending = pool.apply_async(tasks.nap, (60,))
+    monkeypatch.setattr(Crew, "abandon", interrupted)
+    monkeypatch.setattr(State, "handle", press)
+    with pytest.raises(KeyboardInterrupt):
+        pool.apply(tasks.double, (1,))
+    assert not left
+    with pytest.raises(errors.PoolTerminated, match="interrupted in its bookkeeping"):
+        pending.get(WATCHDOG)
+    monkeypatch.undo()

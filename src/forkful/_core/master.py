@@ -241,6 +241,8 @@ class Master:
         """After `close` or `terminate`: wait until every worker has ended."""
         if self._is_inside():
             self._give_up(PoolTerminated("the pool was ended by a signal handler, in the middle of its bookkeeping"))
+        elif self.gave_up:
+            self._abandon(PoolTerminated("the pool was interrupted as it gave up all work; make a new Pool"))
         else:
             self.wheel.wait(self.gone)
 
@@ -399,7 +401,11 @@ class Master:
         reason = PoolTerminated(
             f"the pool was interrupted in its bookkeeping ({error!r}) and gave up all work; make a new Pool"
         )
-        for _ in range(3):  # whoever is pressing Ctrl-C may press it again
+        self._abandon(reason)
+
+    def _abandon(self, reason: PoolTerminated) -> None:
+        """Once the pool has given up: end everything.  May be interrupted anywhere, and called again."""
+        while not self.gone.settled:
             try:
                 self._sources.clear()
                 for pending in list(self.pending):
@@ -407,8 +413,7 @@ class Master:
                 with self._lock:
                     self._crew.abandon()
                     self._end()
-                break
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # whoever is pressing Ctrl-C may press it again
                 continue
 
     def _deliver(self) -> None:
