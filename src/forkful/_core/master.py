@@ -35,8 +35,8 @@ from .books import Limits, Task
 from .codec import is_interrupt
 from .crew import Crew
 from .functions import Functions
-from .messages import VALUES
-from .records import rebuild
+from .messages import VALUE, VALUES
+from .records import rebuild, rebuild_one
 from .schedule import GATHER_NS
 from .spawn import hold
 from .state import State
@@ -425,39 +425,47 @@ class Master:
         if self._undelivered:
             self._delivering.append(threading.get_ident())
             try:
-                while self._undelivered:
-                    self._deliver_next()
+                self._deliver_all()
             finally:
                 self._delivering.pop()
         if self._closing:
             self._end_if_over()
 
-    def _deliver_next(self) -> None:
-        delivery: _Delivery | None = None
+    def _deliver_all(self) -> None:
+        undelivered = self._undelivered
+        delivery: _Delivery | None = None  # what is in hand, as long as it could be put back
         try:
-            try:
-                delivery = self._undelivered.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            if len(delivery) == 4:
-                task, index, count, error = delivery
+            while undelivered:
+                try:
+                    delivery = undelivered.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                if len(delivery) == 4:
+                    task, index, count, error = delivery
+                    delivery = None
+                    task.sink.fail(task, index, count, error)
+                    continue
+                task, index, count, kind, blob, pid = delivery
+                if kind == VALUE:  # the usual case, spared two lists
+                    ok, what = rebuild_one(task, index, blob, pid)
+                    delivery = None
+                    if ok:
+                        task.sink.accept(task, index, [what], pid, len(blob))
+                    else:
+                        task.sink.refuse(task, index, what, pid)
+                    continue
+                parts = rebuild(task, index, count, kind, blob, pid)
                 delivery = None
-                task.sink.fail(task, index, count, error)
-                return
-            task, index, count, kind, blob, pid = delivery
-            parts = rebuild(task, index, count, kind, blob, pid)
-            delivery = None  # from here on it is done, and must not be done again
-            sink = task.sink
-            for at, ok, what in parts:
-                if ok:
-                    sink.accept(task, at, what, pid, len(blob) if kind != VALUES else max(map(len, blob)))
-                else:
-                    sink.refuse(task, at, what, pid)
+                for at, ok, what in parts:
+                    if ok:
+                        task.sink.accept(task, at, what, pid, len(blob) if kind != VALUES else max(map(len, blob)))
+                    else:
+                        task.sink.refuse(task, at, what, pid)
         except BaseException as interruption:
             if delivery is None or not is_interrupt(interruption):
                 self._give_up(interruption)
             else:
-                self._undelivered.appendleft(delivery)
+                undelivered.appendleft(delivery)
             raise
 
     # The loop.

@@ -9,27 +9,25 @@ from typing import Any
 
 from . import codec
 from .books import Task
-from .messages import ERROR, GROUP, MIXED, VALUE, VALUES
+from .messages import ERROR, GROUP, MIXED, VALUES
 
 Part = tuple[int, bool, Any]  # the first element's number; and its error, or the values of it and those after it
 
 
 def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int | None) -> list[Part]:
-    """What elements *index* … *index + count - 1* have ended with.
+    """What elements *index* … *index + count - 1* have ended with, from a record that is no VALUE.
 
     Whatever the user's code raises is an element's error, `UnpicklableError` or `RemoteError`.
 
     Raises:
         BaseException: what `codec.is_interrupt` says is not of the user's code that ran here; to be tried again.
     """
-    if kind == VALUE:
-        return [_rebuild_one(task, index, blob, pid, ok=True)]
     if kind == VALUES:
         return _rebuild_each(task, index, blob, pid)
-    if kind == ERROR:
-        return [_rebuild_one(task, index, blob, pid, ok=False)]
     if kind == MIXED:
-        return [_rebuild_one(task, at, part, pid, ok=ok) for at, (ok, part) in enumerate(codec.loads(blob), index)]
+        return _rebuild_mixed(task, index, codec.loads(blob), pid)
+    if kind == ERROR:
+        return [(index, False, codec.decode_error(blob, task.describe(index), pid))]
     assert kind == GROUP, kind
     try:
         return [(index, True, codec.loads(blob))]
@@ -39,26 +37,40 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
         return [(at, False, failure) for at in range(index, index + count)]
 
 
+def rebuild_one(task: Task, index: int, blob: Any, pid: int | None) -> tuple[bool, Any]:
+    """What one element has ended with, from a VALUE record: (True, value) or (False, error).
+
+    Raises:
+        BaseException: as `rebuild`.
+    """
+    try:
+        return True, codec.loads(blob)
+    except BaseException as error:  # likewise
+        codec.raise_if_interrupt(error)
+        return False, codec.unreadable_result(task.describe(index), pid, error)
+
+
 def _rebuild_each(task: Task, index: int, blobs: list[Any], pid: int | None) -> list[Part]:
+    """Values that follow each other go together."""
     parts: list[Part] = []
     values: list[Any] = []
     for at, blob in enumerate(blobs, index):
-        part = _rebuild_one(task, at, blob, pid, ok=True)
-        if part[1]:
-            values += part[2]
+        ok, what = rebuild_one(task, at, blob, pid)
+        if ok:
+            values.append(what)
         else:
-            parts.append((at - len(values), True, values))
-            parts.append(part)
+            parts += [(at - len(values), True, values), (at, False, what)]
             values = []
     parts.append((index + len(blobs) - len(values), True, values))
     return parts
 
 
-def _rebuild_one(task: Task, index: int, blob: Any, pid: int | None, *, ok: bool) -> Part:
-    if not ok:
-        return index, False, codec.decode_error(blob, task.describe(index), pid)
-    try:
-        return index, True, [codec.loads(blob)]
-    except BaseException as error:  # likewise
-        codec.raise_if_interrupt(error)
-        return index, False, codec.unreadable_result(task.describe(index), pid, error)
+def _rebuild_mixed(task: Task, index: int, records: list[tuple[bool, bytes]], pid: int | None) -> list[Part]:
+    parts: list[Part] = []
+    for at, (has_value, blob) in enumerate(records, index):
+        if has_value:
+            ok, what = rebuild_one(task, at, blob, pid)
+            parts.append((at, ok, [what] if ok else what))
+        else:
+            parts.append((at, False, codec.decode_error(blob, task.describe(at), pid)))
+    return parts

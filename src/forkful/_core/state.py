@@ -32,6 +32,7 @@ from .books import (
 )
 from .messages import ERROR, VALUE, VALUES
 from .schedule import STUCK_NS, Pace
+from .starts import Starts
 from .steps import (
     Cancel,
     Close,
@@ -91,19 +92,6 @@ TASK: dict[tuple[str, str], str] = {
 _SENT = TASK[QUEUED, "send"]
 _FINISHED = TASK[SENT, "finish"]
 
-# Starts that fail in a row are everybody's error when their weights reach this: one that leaves or crashes is its own
-# doing, one that is killed inside its initializer may be (by the memory that takes), or somebody else's.
-_START_BLAME, _LEFT, _KILLED_INSIDE = 4, 2, 1
-_START_KILLS, _START_KILLS_NS = 50, 30_000_000_000  # in a row, by a signal from outside, for so long
-
-
-# After a start for which the system had no process, workers that there are do the work, and the next start is tried so
-# much later: the pause doubles each time, up to the longest.
-_PAUSE_NS, _LONGEST_PAUSE_NS = 20_000_000, 1_000_000_000
-
-# SIGHUP, SIGINT, SIGKILL, SIGTERM: sent by somebody, not the worker's own doing.
-_OUTSIDE_SIGNALS = (-1, -2, -9, -15)
-
 
 class State:
     """The books of one pool."""
@@ -120,12 +108,7 @@ class State:
         self._kill_at: int | None = None
         self._next_key = 0
         self._wanted = 0  # workers asked for without a task: Resize
-        self._refused = False  # the last worker to report had a failing initializer
-        self._start_blame = 0
-        self._start_kills = 0
-        self._start_kills_since = 0
-        self._pause = 0  # before the next start, since the last had no process; 0 when the last worker came up
-        self._start_at = 0  # when that pause is over
+        self._starts = Starts()
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
         self._failures: list[tuple[Task, int, int, BaseException]] = []
@@ -204,14 +187,14 @@ class State:
         sent = seat.sent
         deliveries = self._deliveries
         pid = seat.pid
+        finished = 0
         task: Task | None = None
         run: tuple[Task, int, int, int, Any, int | None] | None = None  # of consecutive elements
         for count, kind, blob in event.records:
             if not sent:
                 break  # terminated: the tasks were failed already
             task = sent[0]
-            seat.finished += count
-            seat.load -= count
+            finished += count
             if kind == ERROR and task.attempts < task.retries and not task.cancelled:
                 self._retry_next(task)
                 if task.state == QUEUED:  # it was the only element and travels on as it is
@@ -232,6 +215,8 @@ class State:
                 sent.popleft()
                 task.state = _FINISHED
                 task.seat = None
+        seat.finished += finished
+        seat.load -= finished
         if task is not None:
             self.pace.learn(task.function, event.elements, event.ns)
             seat.hides = seat.load > 1
@@ -287,8 +272,7 @@ class State:
     def _on_ready(self, event: Ready) -> None:
         seat = self.seats[event.seat]
         seat.pid = event.pid
-        self._start_blame = self._start_kills = self._pause = self._start_at = 0
-        self._refused = False
+        self._starts.succeed()
         if seat.state == STARTING:
             _move(seat, "ready")
 
@@ -296,7 +280,7 @@ class State:
         seat = self.seats[event.seat]
         if seat.state == STARTING:
             _move(seat, "refused")
-        self._refused = True
+        self._starts.refuse()
         self._fail_backlog(event.error)
 
     def _on_unstarted(self, event: Unstarted) -> None:
@@ -305,9 +289,8 @@ class State:
         self.stats["workers started"] -= 1
         if not self._has_workers():
             self._fail_backlog(event.error)
-        elif self._start_at <= self._now:  # else it was tried together with the one that has set this
-            self._pause = min(max(_PAUSE_NS, 2 * self._pause), _LONGEST_PAUSE_NS)
-            self._start_at = self._now + self._pause
+        else:
+            self._starts.do_without(self._now)
 
     def _has_workers(self) -> bool:
         """Whether any worker can do work, or may come to it."""
@@ -329,11 +312,15 @@ class State:
         seat = self.seats.pop(event.seat)
         was = seat.state
         _move(seat, "exit")
-        self._start_at = self._now  # it has left room for another
+        self._starts.make_room(self._now)
         if was not in (STOPPING, KILLED):
             self.stats["workers died"] += 1
-        if was == STARTING and self._terminated is None:
-            self._count_failed_start(event)
+        if (
+            was == STARTING
+            and self._terminated is None
+            and self._starts.fail(event.exitcode, inside=event.started < 0, now=self._now)
+        ):
+            self._fail_backlog(explain_failed_start(event))
         if seat.sent:
             self._settle_tasks_of_dead(seat, event)
 
@@ -366,21 +353,6 @@ class State:
         for task in (retried, again):
             if task is not None:
                 self.backlog.appendleft(task)
-
-    def _count_failed_start(self, event: Exited) -> None:
-        if event.exitcode is not None and event.exitcode not in _OUTSIDE_SIGNALS:
-            self._start_blame += _LEFT
-        elif event.started < 0:
-            self._start_blame += _KILLED_INSIDE
-        else:
-            if not self._start_kills:
-                self._start_kills_since = self._now
-            self._start_kills += 1
-        if self._start_blame >= _START_BLAME or (
-            self._start_kills >= _START_KILLS and self._now - self._start_kills_since >= _START_KILLS_NS
-        ):
-            self._refused = True
-            self._fail_backlog(explain_failed_start(event))
 
     def _on_resize(self, event: Resize) -> None:
         self._wanted = max(self._wanted, event.workers)
@@ -502,7 +474,7 @@ class State:
         """Whether a worker is idle, or could be started, for work that waits elsewhere."""
         if self.backlog:
             return False
-        return (self._start_at <= self._now and self._alive() < self.limits.processes) or any(
+        return (self._starts.at <= self._now and self._alive() < self.limits.processes) or any(
             self._is_open(s) and not s.sent for s in self.seats.values()
         )
 
@@ -510,8 +482,9 @@ class State:
         """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
         due = self._kill_at
-        if self._start_at > self._now and self._may_want_another() and (due is None or self._start_at < due):
-            due = self._start_at
+        start_at = self._starts.at
+        if start_at > self._now and self._may_want_another() and (due is None or start_at < due):
+            due = start_at
         for seat in self.seats.values():
             if not seat.sent or seat.state not in (BUSY, RECALLED):
                 continue
@@ -633,7 +606,7 @@ class State:
                 self._out.append(Stop(seat.key))
 
     def _start_workers(self) -> None:
-        if self._start_at > self._now and self._has_workers():
+        if self._starts.at > self._now and self._has_workers():
             return
         alive = self._alive()
         starting = sum(1 for seat in self.seats.values() if seat.state == STARTING)
@@ -641,9 +614,7 @@ class State:
         self._wanted = 0
         if wanted <= 0 and not starting and alive < self.limits.processes and self._overfull():
             wanted = 1
-        if self._refused or self._pause:
-            wanted = min(wanted, 1 - starting)  # the last start failed: try with one before the rest follow
-        for _ in range(min(wanted, self.limits.processes - alive)):
+        for _ in range(int(min(wanted, self.limits.processes - alive, self._starts.most(starting)))):
             seat = Seat(self._next_key)
             self._next_key += 1
             self.seats[seat.key] = seat
