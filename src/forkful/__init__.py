@@ -6,11 +6,42 @@
 [1, 2]
 """
 
-from multiprocessing import Process, TimeoutError  # noqa: A004  # multiprocessing's own, under its own name
+from __future__ import annotations
 
-from .errors import ForkfulError
-from .pool import AsyncResult, Outcome, Pool
-from .pool._options import cpu_count
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing import Process, TimeoutError  # noqa: A004  # multiprocessing's own, under its own name
+
+    from .errors import ForkfulError
+    from .pool import AsyncResult, Outcome, Pool, cpu_count
 
 __all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "TimeoutError", "cpu_count"]
 __version__ = "0.1.0"
+
+# What is imported when it is first asked for: every worker that is a new interpreter imports this package, and needs
+# none of it until a task does.
+_HOMES = {
+    "AsyncResult": ".pool",
+    "ForkfulError": ".errors",
+    "Outcome": ".pool",
+    "Pool": ".pool",
+    "Process": "multiprocessing",
+    "TimeoutError": "multiprocessing",
+    "cpu_count": ".pool",
+}
+_MODULES = {"errors", "pool"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

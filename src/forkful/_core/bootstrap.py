@@ -13,10 +13,9 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterable
-from multiprocessing import process, resource_tracker, spawn, util
+from multiprocessing import process, spawn, util
 from typing import Any, NamedTuple, NoReturn
 
-from ..errors import LOST_CODE
 from . import codec, signals
 from .channel import Permits, WorkerEnd
 from .journal import Journal
@@ -125,6 +124,8 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
     except OSError:
+        from ..errors import LOST_CODE  # late, as in `codec`
+
         sys.exit(LOST_CODE)  # a task, whose own errors do not come here, has closed what we need
 
 
@@ -148,6 +149,8 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
         data["start_method"] = setup.start_method
     spawn.prepare(data)
     if setup.tracker is not None:
+        from multiprocessing import resource_tracker  # only where the parent has one
+
         resource_tracker._resource_tracker._fd = inherited_fds[setup.tracker]  # type: ignore[attr-defined]  # as multiprocessing's own children do
     if setup.directory is not None:
         try:

@@ -14,11 +14,15 @@ import sys
 import threading
 import traceback
 import types
-from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed has forgotten it
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import RemoteError, UnpicklableError
 from .messages import CALL, EACH, STAR
+
+if TYPE_CHECKING:
+    from ..errors import UnpicklableError
+
+# Our errors have bases in ``multiprocessing.pool``, which takes 8 ms to import.  A worker that is a new interpreter, and the
+# mold, import this module and need them only when something has gone wrong; so here they are imported where they are used.
 
 PROTOCOL = 5
 _REPR_LIMIT = 200
@@ -199,6 +203,10 @@ def _full_name(error: BaseException) -> str:
 
 def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseException:
     """The exception that `encode_error` packed, its ``__cause__`` a ``RemoteTraceback``; a `RemoteError` failing that."""
+    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed has forgotten it
+
+    from ..errors import RemoteError
+
     packed, name, message, text = loads(blob)
     error: BaseException
     try:
@@ -224,6 +232,8 @@ def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseEx
 
 def unpicklable_result(value: Any, error: BaseException) -> UnpicklableError:
     """The error of a task whose result cannot be pickled."""
+    from ..errors import UnpicklableError
+
     return UnpicklableError(
         f"the result {short_repr(value)} cannot be pickled ({describe_error(error)}); return plain data instead",
         exc=short_repr(error),
@@ -233,6 +243,8 @@ def unpicklable_result(value: Any, error: BaseException) -> UnpicklableError:
 
 def unreadable_result(task: str, pid: int | None, error: BaseException) -> UnpicklableError:
     """The error of a task whose result was pickled there but cannot be rebuilt here."""
+    from ..errors import UnpicklableError
+
     return UnpicklableError(
         f"{task}: its result, from worker {pid}, cannot be rebuilt in this process "
         f"({describe_error(error)}); check __reduce__ or __setstate__ of its class",

@@ -16,10 +16,10 @@ from typing import Any
 from ..errors import LOST_SIGNAL, InitializerError
 from . import codec
 from .channel import frame
+from .forks import above_standard_streams
 from .functions import Functions
 from .journal import Record, split
 from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
-from .spawn import above_standard_streams
 from .steps import (
     Dropped,
     Event,

@@ -34,11 +34,11 @@ from ..errors import PoolClosed, PoolTerminated
 from .books import Limits, Task
 from .codec import is_interrupt
 from .crew import Crew
+from .forks import hold
 from .functions import Functions
 from .messages import VALUE, VALUES
 from .records import rebuild, rebuild_one
 from .schedule import GATHER_NS
-from .spawn import hold
 from .state import State
 from .steps import Cancel, Close, Deliver, Event, Fail, Resize, Submitted, Terminate, Tick
 from .supervisor import Supervisor

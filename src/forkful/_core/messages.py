@@ -19,7 +19,7 @@ DROPPED    up    the answer to RECALL: nothing from before it will be run
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any
 
 HEADER = struct.Struct("=BxxxIQ")  # kind, number, length of the body
 RESULTS_HEAD = struct.Struct("=QQQ")  # serial number of the first record, nanoseconds of work, elements in the records
@@ -40,19 +40,13 @@ VALUE, ERROR, GROUP, MIXED = range(4)
 VALUES = 4  # in the master only: a list of VALUE records that belong together
 
 
-class Entry(NamedTuple):
-    """One task inside a BATCH."""
-
-    function: int  # key of a FUNCTION frame
-    style: int  # CALL, EACH or STAR
-    payload: bytes
-    first: int  # run elements first … first + count - 1 of the payload
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of it
-    guarded: bool  # each element needs a permit and is committed alone; else one permit serves for all
+# One task inside a BATCH: key of a FUNCTION frame; CALL, EACH or STAR; payload; run elements first … first + count - 1 of
+# it; whether each element needs a permit and is committed alone, else one permit serves for all.
+Entry = tuple[int, int, bytes, int, int, bool]
 
 
-class Setup(NamedTuple):
-    """What a new worker needs to become the parent's like."""
+class Setup:
+    """What a new worker needs to become the parent's like.  All of these, by keyword."""
 
     name: str
     identity: tuple[int, ...]
@@ -68,3 +62,6 @@ class Setup(NamedTuple):
     main: dict[str, str]  # how to find the parent's __main__, for multiprocessing.spawn.prepare; empty if it cannot be
     by_value: bool  # that __main__ cannot be found: what is defined in it travels by value
     initializer: bytes | None  # (function, args), pickled; None when there is none, and under fork, which inherits it
+
+    def __init__(self, **attributes: Any) -> None:  # a NamedTuple of so many would take a millisecond of each import
+        self.__dict__.update(attributes)

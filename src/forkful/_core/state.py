@@ -5,6 +5,8 @@ that and reports back in further events.  ``now`` and all times are nanoseconds 
 
 Two tables below, `WORKER` and `TASK`, hold every move between states; nothing changes a state except through them.
 ``make docs`` draws them for the documentation.
+
+The file is long because all of that is here: who looks for what may move a task or a worker has one place to look.
 """
 
 from __future__ import annotations

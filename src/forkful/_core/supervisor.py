@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 from typing import Any
 
-from . import codec, spawn
+from . import bootstrap, children, codec, forks, inheritance, molded, spawn
 from .bootstrap import Ends
 from .channel import MasterEnd, Permits, frame, open_channel
 from .journal import Journal, create_memory
@@ -33,12 +33,12 @@ class Post:
     def __init__(self, number: int) -> None:
         self.number = number
         self.received = 0  # records taken over from it, through the channel or the journal
-        self.child: spawn.Child | None = None
+        self.child: children.Child | None = None
         self.is_open = True
         self._starting = True  # the worker's ends are open here
         self._ours = ExitStack()  # each closes what has been opened so far, and may do so again
         self._theirs = ExitStack()
-        spawn.hold(self)
+        forks.hold(self)
 
     def open(self) -> None:
         """Open everything; what fails leaves nothing open but what `close` closes."""
@@ -101,26 +101,26 @@ class Supervisor:
         Raises:
             OSError: the system gives no process, descriptor or memory.
         """
-        spawn.check_not_importing_main()
+        inheritance.check_not_importing_main()
         if self.start_method == "forkserver":
-            spawn.acquire_mold(self)  # not before: a pool that cannot be made has nothing to give back
+            molded.acquire_mold(self)  # not before: a pool that cannot be made has nothing to give back
         extra: list[int] = []
         initializer: Any = None
         tracker: int | None = None
         if self.start_method == "fork":
-            spawn.flush_standard_streams()
+            forks.flush_standard_streams()
         else:
             if self._initializer is not None:
-                initializer, extra = spawn.pack_inheritance(self._initializer)
-            fd = spawn.tracker_fd()
+                initializer, extra = inheritance.pack_inheritance(self._initializer)
+            fd = inheritance.tracker_fd()
             if fd is not None:
                 tracker = len(extra)
                 extra = [*extra, fd]
         self._numbers += 1
         setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, initializer, tracker)))
-        with spawn.above_standard_streams():
+        with forks.above_standard_streams():
             # All that may call user code, or wait, has been done.
-            return spawn.without_forks(lambda: self._start(setup, extra))
+            return forks.without_forks(lambda: self._start(setup, extra))
 
     def _start(self, setup: list[bytes | memoryview], extra: list[int]) -> Post:
         self.newest = post = Post(self._numbers)
@@ -130,11 +130,11 @@ class Supervisor:
             post.child = child = spawn.START_METHODS[self.start_method]()  # known here before there is a process
             if self.start_method == "fork" and self._initializer is not None:
                 # Inherited, not pickled: it crosses in a list, and the frame is without it.
-                spawn.inherited_initializer[:] = [self._initializer]
+                bootstrap.inherited_initializer[:] = [self._initializer]
             try:
                 child.start(post.ends, extra)
             finally:
-                spawn.inherited_initializer.clear()
+                bootstrap.inherited_initializer.clear()
         except BaseException:
             if post.child is not None:
                 post.child.put_down()
@@ -179,4 +179,4 @@ class Supervisor:
     def close(self) -> None:
         """No more workers will be started."""
         if self.start_method == "forkserver":
-            spawn.release_mold(self)
+            molded.release_mold(self)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from .._core import codec, spawn
+from .._core import codec, inheritance
 from .._core.books import Limits, Task
 from .._core.master import FOREIGN, Master
 from .._core.messages import CALL, EACH, STAR
@@ -116,7 +116,7 @@ class Pool:
         limits = check_limits(timeout, retries)
         options = check_options(processes, initializer, initargs, maxtasksperchild, context, limits)
         self._options = options
-        spawn.check_not_importing_main()
+        inheritance.check_not_importing_main()
         self._start_method, inherited = _choose_start_method(options)
         supervisor = Supervisor(self._start_method, inherited)
         self._master = Master(Limits(options.processes, options.maxtasksperchild), supervisor)
@@ -536,7 +536,7 @@ def _choose_start_method(options: Options) -> tuple[str, tuple[Any, tuple[Any, .
     inherited = (options.initializer, options.initargs)
     if method != "fork":
         try:
-            spawn.pack_inheritance(inherited)
+            inheritance.pack_inheritance(inherited)
         except Exception:
             # Such as a multiprocessing.Lock of the fork context: multiprocessing's own default on Linux before 3.14.
             if chosen:
