@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from forkful._core.books import Limits, Seat, Task
+from forkful._core.books import Seat, Task
+from forkful._core.limits import Limits
 from forkful._core.messages import CALL, EACH, ERROR, VALUE, VALUES
 from forkful._core.state import State
 from forkful._core.steps import Deliver, Event, Exited, Fail, Finished, Instruction, Ready, Send, Submitted

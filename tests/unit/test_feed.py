@@ -14,18 +14,8 @@ import pytest
 from forkful._core.books import Task
 from forkful._core.messages import EACH, STAR
 from forkful.errors import UnpicklableError
-from forkful.pool._feed import (
-    PLAIN,
-    Call,
-    Feed,
-    PlainReader,
-    Reader,
-    SequenceFeed,
-    StreamFeed,
-    ThreadReader,
-    explain_refusal,
-)
-from forkful.pool._options import CallLimits
+from forkful.pool._feed import PLAIN, Feed, PlainReader, Reader, SequenceFeed, StreamFeed, ThreadReader, explain_refusal
+from forkful.pool._options import Call, CallLimits
 
 from .bench import Results
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from forkful._core.books import BUSY, ENDED, IDLE, QUEUED, RECALLED, SENT, Limits, Task
+from forkful._core.books import BUSY, ENDED, IDLE, QUEUED, RECALLED, SENT, Task
+from forkful._core.limits import Limits
 from forkful._core.messages import EACH, ERROR, GROUP, VALUE, VALUES
 from forkful._core.state import State
 from forkful._core.steps import (

@@ -6,7 +6,7 @@ All times are nanoseconds of one monotonic clock.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from .messages import CALL
 
@@ -161,11 +161,3 @@ class Seat:
         """What runs there has changed at *now*; what a look into the journal told is past."""
         self.changed = now
         self.since = None
-
-
-class Limits(NamedTuple):
-    """What bounds a pool."""
-
-    processes: int
-    tasks_per_child: int | None = None
-    grace: int = 500_000_000  # between SIGTERM and SIGKILL

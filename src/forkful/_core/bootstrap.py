@@ -14,10 +14,11 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from . import codec, signals
 from .channel import Permits, WorkerEnd
+from .ends import ENDS, Ends
 from .journal import Journal
 from .messages import SETUP, Setup
 from .worker import Worker
@@ -25,19 +26,6 @@ from .worker import Worker
 inherited_fds: list[int] = []  # in the child: descriptors that objects in initargs asked for, by number
 
 inherited_initializer: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []  # in a forked child: to be run as it is
-
-
-class Ends(NamedTuple):
-    """A worker's side of everything it shares with the master: descriptors."""
-
-    down: int  # the channel, to read from
-    up: int  # the channel, to write to
-    journal: int
-    permits: int
-    lifeline: int
-
-
-ENDS = len(Ends._fields)
 
 
 class InheritedFd:

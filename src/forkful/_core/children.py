@@ -13,7 +13,7 @@ from multiprocessing import spawn as mp_spawn
 from typing import NoReturn
 
 from . import bootstrap
-from .bootstrap import Ends
+from .ends import Ends
 from .forks import hold, note, note_fork
 
 _PACKAGE = __package__

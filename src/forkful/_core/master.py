@@ -31,11 +31,12 @@ from collections import deque
 from typing import Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
-from .books import Limits, Task
+from .books import Task
 from .codec import is_interrupt
 from .crew import Crew
 from .forks import hold
 from .functions import Functions
+from .limits import Limits
 from .messages import VALUE, VALUES
 from .records import rebuild, rebuild_one
 from .schedule import GATHER_NS

@@ -27,6 +27,7 @@ import struct
 from collections.abc import Sequence
 
 from . import bootstrap
+from .ends import ENDS, Ends
 from .signals import ignore
 
 STATUS = struct.Struct("=cqq")  # kind, pid, number
@@ -99,7 +100,7 @@ class _Mold:
         pid = -1
         status = socket.socket(fileno=fds[0]) if fds else None
         try:
-            if len(fds) <= bootstrap.ENDS:  # not all that were sent have arrived
+            if len(fds) <= ENDS:  # not all that were sent have arrived
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = os.fork()
         except OSError as error:  # no process to be had
@@ -139,7 +140,7 @@ class _Mold:
         self._tell(status, BORN, pid, 0, pidfds)
         for fd in (status.detach(), *pidfds):
             os.close(fd)
-        return bootstrap.run_child(bootstrap.Ends(*fds[: bootstrap.ENDS]), fds[bootstrap.ENDS :], ())
+        return bootstrap.run_child(Ends(*fds[:ENDS]), fds[ENDS:], ())
 
     def _reap(self) -> None:
         while self._status:

@@ -9,9 +9,9 @@ import signal
 import socket
 import threading
 
-from . import bootstrap, mold
-from .bootstrap import Ends
+from . import mold
 from .children import Child, DirectChild, is_readable
+from .ends import ENDS, Ends
 from .forks import hold
 
 # How long the mold is waited for where it answers at once, unless it has been stopped: to leave, and to report the end
@@ -174,7 +174,7 @@ class _MoldClient:
 
     def _request(self, fds: list[int]) -> None:
         assert self._control is not None
-        own = 1 + bootstrap.ENDS
+        own = 1 + ENDS
         if len(fds) > mold.MAX_FDS:
             raise ValueError(f"initargs hold {len(fds) - own} descriptors; the most is {mold.MAX_FDS - own}")
         mold.send_fds(self._control, b"F", fds)

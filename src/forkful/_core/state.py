@@ -28,10 +28,10 @@ from .books import (
     SENT,
     STARTING,
     STOPPING,
-    Limits,
     Seat,
     Task,
 )
+from .limits import Limits
 from .messages import ERROR, VALUE, VALUES
 from .schedule import STUCK_NS, Pace
 from .starts import Starts

@@ -14,8 +14,8 @@ from multiprocessing import get_start_method, process, util
 from typing import Any
 
 from . import bootstrap, children, codec, forks, inheritance, molded, spawn
-from .bootstrap import Ends
 from .channel import MasterEnd, Permits, frame, open_channel
+from .ends import Ends
 from .journal import Journal, create_memory
 from .messages import SETUP, Setup
 

@@ -1,7 +1,8 @@
 """The pool: `Pool`, its results and its iterators."""
 
-from ._iterators import IMapIterator, Outcome, OutcomeIterator
+from ._iterators import IMapIterator, OutcomeIterator
 from ._options import cpu_count
+from ._outcome import Outcome
 from ._pool import Pool
 from ._results import AsyncResult, MapResult
 

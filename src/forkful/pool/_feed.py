@@ -8,12 +8,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._core import codec
 from .._core.books import Sink, Task
 from ..errors import UnpicklableError
-from ._options import CallLimits
+from ._options import Call
 
 # Iterating these runs no user code and never waits, so the thread that runs the loop may do it.
 PLAIN = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, deque)
@@ -23,18 +23,6 @@ Items = list[Any] | tuple[Any, ...] | range  # a range crosses as a range
 WINDOW_FIRST = 16
 WINDOW_MOST = 2048
 _BULKY = 64 * 1024
-
-
-class Call(NamedTuple):
-    """What a map does with each element."""
-
-    function: int  # key at the workers
-    name: str
-    style: int
-    limits: CallLimits
-    guarded: bool  # each element counts for itself: its result is safe before the next starts
-    chunksize: int  # the most elements in one task
-    exact: bool  # always that many: maxtasksperchild counts chunks
 
 
 class Feed:

@@ -6,12 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.master import FOREIGN
 from .._core.wheel import Slot
 from ..errors import InitializerError, PoolClosed, ResultTimeout
 from ._options import check_wait
+from ._outcome import Outcome
 
 if TYPE_CHECKING:
     from .._core.books import Task
@@ -20,26 +21,6 @@ if TYPE_CHECKING:
     from ._pool import Pool
 
 T = TypeVar("T")
-
-
-class Outcome(NamedTuple):
-    """How one element of a map ended.
-
-    Attributes:
-        index: its position in the iterable, from 0.
-        ok: whether it has a value.
-        value: what the function returned; None when it did not.
-        error: what it raised, or the `TaskError` it ended with; None when it has a value.
-        attempts: how often it was started; 0 when it never was.
-        pid: the worker that ended it; None when none did.
-    """
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of it
-    ok: bool
-    value: Any
-    error: BaseException | None
-    attempts: int
-    pid: int | None
 
 
 class Stream:

@@ -1,6 +1,6 @@
 """What a pool and its calls can be told, checked in one place."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: annotations of a NamedTuple that are strings cost each import a millisecond.
 
 import math
 import operator
@@ -37,6 +37,22 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+class CallLimits(NamedTuple):
+    """How long a task may run and how often it may be tried again."""
+
+    timeout: int | None  # nanoseconds
+    retries: int
+
+    def override(self, timeout: float | None, retries: int | None) -> "CallLimits":
+        """These limits with those of one call in their place."""
+        if timeout is None and retries is None:
+            return self
+        other = check_limits(timeout, retries)
+        return CallLimits(
+            self.timeout if timeout is None else other.timeout, self.retries if retries is None else other.retries
+        )
+
+
 class Options(NamedTuple):
     """A pool's options, checked."""
 
@@ -48,20 +64,16 @@ class Options(NamedTuple):
     limits: CallLimits
 
 
-class CallLimits(NamedTuple):
-    """How long a task may run and how often it may be tried again."""
+class Call(NamedTuple):
+    """What a map does with each element."""
 
-    timeout: int | None  # nanoseconds
-    retries: int
-
-    def override(self, timeout: float | None, retries: int | None) -> CallLimits:
-        """These limits with those of one call in their place."""
-        if timeout is None and retries is None:
-            return self
-        other = check_limits(timeout, retries)
-        return CallLimits(
-            self.timeout if timeout is None else other.timeout, self.retries if retries is None else other.retries
-        )
+    function: int  # key at the workers
+    name: str
+    style: int
+    limits: CallLimits
+    guarded: bool  # each element counts for itself: its result is safe before the next starts
+    chunksize: int  # the most elements in one task
+    exact: bool  # always that many: maxtasksperchild counts chunks
 
 
 def check_limits(timeout: float | None, retries: int | None) -> CallLimits:

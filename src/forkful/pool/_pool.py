@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 from .._core import codec, inheritance
-from .._core.books import Limits, Task
+from .._core.books import Task
+from .._core.limits import Limits
 from .._core.master import FOREIGN, Master
 from .._core.messages import CALL, EACH, STAR
 from .._core.schedule import default_chunksize
@@ -21,7 +22,6 @@ from ._feed import (
     PLAIN,
     WINDOW_FIRST,
     WINDOW_MOST,
-    Call,
     PlainReader,
     SequenceFeed,
     StreamFeed,
@@ -29,7 +29,7 @@ from ._feed import (
     explain_refusal,
 )
 from ._iterators import IMapIterator, OutcomeIterator, Stream
-from ._options import CallLimits, Options, check_limits, check_options, check_size, start_method_of
+from ._options import Call, CallLimits, Options, check_limits, check_options, check_size, start_method_of
 from ._results import AsyncResult, Callback, MapResult
 
 T = TypeVar("T")
