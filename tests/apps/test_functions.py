@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import pickle
 import sys
 from pathlib import Path
@@ -85,6 +86,20 @@ def test_function_of_a_module(program: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert find_function("json:loads").load()("[1]") == [1]
     assert find_function("os.path:basename").load()("a/b") == "b"
     assert find_function("program:Tools.triple").load()("a") == "aaa"
+
+
+def test_module_named_like_one_of_the_standard_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the working directory it stands for nothing but itself; what is installed stands behind it."""
+    for name in ("colorsys", "click"):
+        (tmp_path / f"{name}.py").write_text("def own(): pass", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    make_directory_importable()
+    found = {name: importlib.machinery.PathFinder.find_spec(name) for name in ("colorsys", "click")}
+    assert found["colorsys"] is not None
+    assert found["colorsys"].origin != str(tmp_path / "colorsys.py")
+    assert found["click"] is not None
+    assert found["click"].origin == str(tmp_path / "click.py")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_closed_standard_streams(closed: str, start_method: str, tmp_path: Path)
 
 SHADOWS = """
 import os, sys
-import forkful
+from forkful import Pool
 from pathlib import Path
 
 shadows = Path("shadows")
@@ -75,7 +75,7 @@ for name in {names!r}:
     (shadows / (name + ".py")).write_text("raise ImportError('not the module you look for')")
 sys.path.insert(0, str(shadows.resolve()))
 os.chdir(shadows)
-with forkful.Pool(2, context={method!r}) as pool:
+with Pool(2, context={method!r}) as pool:
     print(pool.map(abs, range(-3, 0)), flush=True)
     try:
         pool.apply(int, ("x",))

@@ -90,13 +90,25 @@ def _import_file(path: str) -> ModuleType:
 
 
 def make_directory_importable() -> None:
-    """Let modules of the working directory be imported, as ``python -m`` does; no matter if it has been removed."""
+    """Let modules of the working directory be imported; no matter if it has been removed.
+
+    After the standard library, so that a user's token.py does not stand for Python's, which half of that imports; before
+    what is installed, so that his utils.py is found and not somebody else's.
+    """
     try:
         directory = os.getcwd()
     except FileNotFoundError:
         return
     if directory not in sys.path and "" not in sys.path:
-        sys.path.insert(0, directory)
+        sys.path.insert(_end_of_standard_library(), directory)
+
+
+def _end_of_standard_library() -> int:
+    """The position in ``sys.path`` of the first directory of installed packages; the end, if there is none."""
+    for position, entry in enumerate(sys.path):
+        if os.path.basename(entry) in {"site-packages", "dist-packages"}:
+            return position
+    return len(sys.path)
 
 
 def find_function(spec: str, *, arguments: int = 1, stdout_is_taken: bool = True) -> FunctionRef:
