@@ -474,3 +474,18 @@ def test_interrupts_while_the_pool_gives_up(pool: Any, monkeypatch: pytest.Monke
     with pytest.raises(errors.PoolTerminated, match="interrupted in its bookkeeping"):
         pending.get(WATCHDOG)
     monkeypatch.undo()
+
+
+def test_callback_without_a_thread_to_run_in(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no thread left, it runs in the one that delivers; it is not forgotten."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    called: list[int] = []
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    result = pool.apply_async(tasks.double, (4,), callback=called.append)
+    assert result.get(WATCHDOG) == 8
+    assert called == [8]
+    monkeypatch.undo()
+    assert_works(pool)

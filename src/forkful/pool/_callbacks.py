@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ._results import AsyncResult, Callback
+Callback = Callable[[Any], object]
+
+
+class CalledBack(Protocol):
+    """A result whose value is known, and which is ready once its callback has run."""
+
+    def run_callback(self, callback: Callback) -> None:
+        """Call *callback*, then become ready."""
 
 
 class Callbacks:
     """One pool's callback thread, started with its first callback."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[Callback, AsyncResult[Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Callback, CalledBack] | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def call(self, callback: Callback, result: AsyncResult[Any]) -> None:
+    def call(self, callback: Callback, result: CalledBack) -> None:
         """Call *callback* with the value of *result*, then make *result* ready."""
         with self._lock:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="forkful-callbacks", daemon=True)
-                self._thread.start()
-        self._queue.put((callback, result))
+                thread = threading.Thread(target=self._run, name="forkful-callbacks", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread to be had: better here than never
+                    pass
+                else:
+                    self._thread = thread
+            if self._thread is not None:
+                self._queue.put((callback, result))
+                return
+        result.run_callback(callback)
 
     def is_current(self) -> bool:
         """Whether the caller is the callback thread."""

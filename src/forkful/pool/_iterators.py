@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .._core.books import Task
     from .._core.master import Master
     from ._feed import StreamFeed
-    from ._pool import Pool
 
 T = TypeVar("T")
 
@@ -192,8 +191,8 @@ class Stream:
 class _Reader:
     """The user's end of a stream; keeps the pool alive while there is something to read."""
 
-    def __init__(self, pool: Pool, stream: Stream) -> None:
-        self._pool: Pool | None = pool
+    def __init__(self, pool: object, stream: Stream) -> None:
+        self._pool: object = pool  # nothing is asked of it
         self._stream = stream
 
     def __del__(self) -> None:

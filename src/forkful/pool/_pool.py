@@ -17,7 +17,7 @@ from .._core.messages import CALL, EACH, STAR
 from .._core.schedule import default_chunksize
 from .._core.supervisor import Supervisor
 from ..errors import PoolClosed, PoolTerminated
-from ._callbacks import Callbacks
+from ._callbacks import Callback, Callbacks
 from ._feed import (
     PLAIN,
     WINDOW_FIRST,
@@ -30,7 +30,7 @@ from ._feed import (
 )
 from ._iterators import IMapIterator, OutcomeIterator, Stream
 from ._options import Call, CallLimits, Options, check_limits, check_options, check_size, start_method_of
-from ._results import AsyncResult, Callback, MapResult
+from ._results import AsyncResult, MapResult
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .._core import codec
 from .._core.wheel import Slot, run_quietly
 from ..errors import InitializerError, ResultTimeout, TaskCancelled
+from ._callbacks import Callback, Callbacks
 from ._options import check_wait
 
 if TYPE_CHECKING:
     from .._core.books import Task
+    from .._core.master import Master
     from ._feed import Feed
-    from ._pool import Pool
 
 T = TypeVar("T")
 
-Callback = Callable[[Any], object]
+
+class Home(Protocol):
+    """The pool that a result belongs to, as far as results know it."""
+
+    _master: Master
+    _callbacks: Callbacks
 
 
 class AsyncResult(Slot, Generic[T]):
@@ -30,10 +35,10 @@ class AsyncResult(Slot, Generic[T]):
 
     __slots__ = ("__weakref__", "_callback", "_error_callback", "_known", "_outcome", "_pool", "_task")
 
-    def __init__(self, pool: Pool, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
+    def __init__(self, pool: Home, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
         self.settled = False
         self.waiters = None
-        self._pool: Pool | None = pool  # keeps the pool alive until the result is there
+        self._pool: Home | None = pool  # keeps the pool alive until the result is there
         self._callback = callback
         self._error_callback = error_callback
         self._outcome: tuple[bool, Any] | None = None  # (True, value) or (False, error), before it is ready
@@ -181,7 +186,7 @@ class AsyncResult(Slot, Generic[T]):
         run_quietly(f"callback {codec.describe(callback)}", callback, outcome[1])
         self._settle(pool)
 
-    def _settle(self, pool: Pool) -> None:
+    def _settle(self, pool: Home) -> None:
         """Make it ready.  Called by the thread that delivers, or by the one that ran the callback."""
         self._callback = self._error_callback = self._task = None
         self._pool = None
@@ -198,7 +203,7 @@ class MapResult(AsyncResult[list[T]]):
     __slots__ = ("_error", "_error_at", "_left", "_lock", "_source", "_values")
 
     def __init__(
-        self, pool: Pool, length: int, callback: Callback | None = None, error_callback: Callback | None = None
+        self, pool: Home, length: int, callback: Callback | None = None, error_callback: Callback | None = None
     ) -> None:
         super().__init__(pool, callback, error_callback)
         self._values: list[Any] = [None] * length
@@ -280,7 +285,7 @@ class MapResult(AsyncResult[list[T]]):
             else:
                 self._end(False, self._error)
 
-    def _settle(self, pool: Pool) -> None:
+    def _settle(self, pool: Home) -> None:
         self._source = None
         self._values = []
         super()._settle(pool)
