@@ -1170,7 +1170,8 @@ IN_CHILD = {
 def test_program_forks(child: str, method: str, tmp_path: Path) -> None:
     """The child cannot use its parent's pool, does not hang on it, and does not disturb it."""
     code = FORKING.format(method=method, child=IN_CHILD[child].strip())
-    with Program(cwd=tmp_path, code=code) as running:
+    # From 3.12 on Python warns of the program's own fork: there are threads.
+    with Program("-W", "ignore::DeprecationWarning", cwd=tmp_path, code=code) as running:
         assert running.finish() == (0, "whole\n"), running.stderr()
         assert running.stderr() == ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -286,10 +287,12 @@ def test_forks_touch_no_warning_filter(monkeypatch: pytest.MonkeyPatch) -> None:
                 warnings.warn("multi-threaded, use of fork() may lead to deadlocks", DeprecationWarning, stacklevel=2)
             return pid
 
-        monkeypatch.setattr(os, "fork", fork)
-        with forkful.Pool(1, context="fork") as pool:
-            assert pool.apply(tasks.double, (2,)) == 4
-    assert seen == [True]
+        if sys.version_info < (3, 12):  # where Python does not warn, this does, and as it does
+            monkeypatch.setattr(os, "fork", fork)
+        with forkful.Pool(1, context="fork") as pool, forkful.Pool(1, context="fork") as another:
+            assert pool.apply_async(tasks.double, (2,)).get(WATCHDOG) == 4  # its thread is one more
+            assert another.apply(tasks.double, (2,)) == 4
+    assert seen == ([True] * 2 if sys.version_info < (3, 12) else [])
     assert [str(warning.message) for warning in caught] == []
 
 

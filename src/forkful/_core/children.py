@@ -23,7 +23,7 @@ _HAVE_PIDFD = hasattr(os, "pidfd_open")
 # user's that is called ``token.py`` must not stand for the standard library's while we are being imported.
 _PROGRAM = """\
 import sys
-if not sys.flags.safe_path: del sys.path[0]
+if sys.path[:1] == ['']: del sys.path[0]
 from importlib.util import module_from_spec, spec_from_file_location
 spec = spec_from_file_location({name!r}, {file!r})
 sys.modules[{name!r}] = module = module_from_spec(spec)
