@@ -489,3 +489,30 @@ def test_callback_without_a_thread_to_run_in(pool: Any, monkeypatch: pytest.Monk
     assert called == [8]
     monkeypatch.undo()
     assert_works(pool)
+
+
+@pytest.mark.parametrize("name", ["forkful-pool", "forkful-callbacks"])
+def test_interrupt_as_a_thread_of_ours_starts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between the start of a thread and the news of it: the pool ends, and so does the thread."""
+    start, started = threading.Thread.start, threading.Thread.join
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == name:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    def unknown(thread: threading.Thread, timeout: float | None = None) -> None:
+        started(thread, timeout)
+        if thread.name == name:
+            raise RuntimeError("cannot join thread before it is started")
+
+    pool = forkful.Pool(1, context="forkserver")
+    pool.apply(tasks.double, (1,))
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        result = pool.apply_async(tasks.nap, (0.01,), callback=str)
+        result.get(WATCHDOG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "join", unknown)
+        pool.terminate()

@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 import threading
+import traceback
 import types
 from collections.abc import Callable
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed has forgotten it
@@ -480,3 +481,15 @@ def test_names_of_builtin_errors() -> None:
     arrived = round_trip(Hidden("x"))
     assert isinstance(arrived, RemoteError)
     assert arrived.type_name == "Hidden"
+
+
+def test_error_whose_traceback_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To show one, Python imports modules as it goes: where that fails the exception itself still arrives."""
+
+    def fail(*_args: object) -> None:
+        raise ImportError("no tokenize")
+
+    monkeypatch.setattr(traceback, "format_exception", fail)
+    arrived = round_trip(ValueError("bad"))
+    assert (type(arrived), arrived.args) == (ValueError, ("bad",))
+    assert "ValueError: bad\n(its traceback cannot be shown: ImportError: no tokenize)" in str(arrived.__cause__)

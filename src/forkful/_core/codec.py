@@ -180,7 +180,10 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
     for _ in range(skip_frames):  # our own frames say nothing to the user
         if frames is not None and frames.tb_next is not None:
             frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frames))
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    except Exception as failure:  # it imports what it needs as it goes, which may have gone or be somebody else's file
+        text = f"{describe_error(error)}\n(its traceback cannot be shown: {describe_error(failure)})\n"
     blob: bytes | None
     try:
         blob = encode_result(error)

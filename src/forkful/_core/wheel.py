@@ -222,7 +222,12 @@ class Wheel:
         if self._thread is not None and not self.is_background():
             if self._background is not None:
                 self._background.release()
-            self._thread.join()
+            try:
+                self._thread.join()
+            except (
+                RuntimeError
+            ):  # Ctrl-C came as it was started: it may never know that it was, but finds `over` settled
+                pass
 
     def disown(self) -> None:
         """In a forked child: nobody is at the wheel, and nobody will be."""

@@ -30,13 +30,11 @@ class Callbacks:
         """Call *callback* with the value of *result*, then make *result* ready."""
         with self._lock:
             if self._thread is None and not self._closed:
-                thread = threading.Thread(target=self._run, name="forkful-callbacks", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="forkful-callbacks", daemon=True)
                 try:
-                    thread.start()
+                    self._thread.start()
                 except RuntimeError:  # no thread to be had: better here than never
-                    pass
-                else:
-                    self._thread = thread
+                    self._thread = None
             if self._thread is not None:
                 self._queue.put((callback, result))
                 return
@@ -67,4 +65,7 @@ class Callbacks:
         if thread is not None:
             self._queue.put(None)
             if not self.is_current():
-                thread.join(patience)
+                try:
+                    thread.join(patience)
+                except RuntimeError:  # Ctrl-C came as it was started: it may never know that it was, but finds the end
+                    pass
