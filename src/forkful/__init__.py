@@ -31,7 +31,7 @@ _HOMES = {
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
 }
-_MODULES = {"errors", "pool"}
+_MODULES = {"errors", "events", "pool"}
 
 
 def __getattr__(name: str) -> Any:

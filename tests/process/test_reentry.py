@@ -22,9 +22,10 @@ from forkful import errors
 from forkful._core.crew import Crew
 from forkful._core.state import State
 from forkful._core.wheel import Wheel
+from forkful.pool._callbacks import Callbacks
 
 from . import tasks
-from .support import WATCHDOG, Program, assert_works
+from .support import WATCHDOG, Program, assert_works, wait_for_ends
 
 Handler = Callable[[], object]
 
@@ -516,3 +517,40 @@ def test_interrupt_as_a_thread_of_ours_starts(name: str, monkeypatch: pytest.Mon
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "join", unknown)
         pool.terminate()
+
+
+def test_end_waits_for_what_another_thread_delivers(hook: list[Callable[[], object]], pool: Any) -> None:
+    """A pool is over when every thread that rebuilds results is done, not when the last that came is."""
+    master, another = pool._master, -1  # no thread has this number
+    workers = [worker.pid for worker in pool._pool]
+    hook[:] = [once(lambda: master._delivering.append(another))]  # it comes when we have begun
+    assert pool.apply(return_hooked) == [None]
+    assert master._delivering == [another]
+    pool.close()
+    joiner = threading.Thread(target=pool.join)
+    joiner.start()
+    assert wait_for_ends(workers) == []
+    assert pool.stats()["tasks"] == 5
+    assert not master.gone.settled
+    master._delivering.remove(another)
+    master._end_if_over()
+    joiner.join(WATCHDOG)
+    assert not joiner.is_alive()
+
+
+def test_callback_of_a_pool_whose_callbacks_are_over() -> None:
+    """However late its result came, it is called."""
+
+    class Late:
+        ready = False
+
+        def run_callback(self, callback: Callable[[Any], object]) -> None:
+            callback("late")
+            self.ready = True
+
+    callbacks, late, called = Callbacks(), Late(), list[Any]()
+    callbacks.call(called.append, Late())
+    callbacks.close()
+    callbacks.call(called.append, late)
+    assert called == ["late", "late"]
+    assert late.ready

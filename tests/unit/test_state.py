@@ -1506,3 +1506,31 @@ def test_names_of_elements() -> None:
     assert task.describe_one_of(12, 1) == task.describe(12)
     assert task.describe_one_of(12, 3) == f"one of task {task.name}[12] to {task.name}[14]"
     assert call().describe_one_of(0, 1) == f"task {call().name}"
+
+
+def test_starts_that_fail_while_a_worker_works() -> None:
+    """It does the work, and the next start is tried after a pause that grows: no error, and no storm of processes."""
+    bench = Bench(2)
+    bench.run(call())
+    waiting = [call(), call()]
+    assert bench.submit(*waiting) == [Start(1)]
+    assert bench.exit(1, 1) == [Start(2)]
+    assert bench.exit(2, 1) == []
+    assert [outcome(task) for task in waiting] == [None, None]
+    assert bench.state.due == bench.now + 20 * MS
+    assert bench(Tick(), after=20 * MS) == [Start(3)]
+    assert bench.exit(3, 1) == []
+    assert bench.state.due == bench.now + 40 * MS
+    assert sent(bench.finish(0)) == {0: waiting[:1]}
+    bench.exit(0, 1, started=2)
+    assert isinstance(outcome(waiting[0]), WorkerDied)
+
+
+def test_starts_that_fail_where_there_is_no_worker() -> None:
+    """Then it is the error of all that waits."""
+    bench = Bench(2)
+    task = call()
+    assert bench.submit(task) == [Start(0)]
+    bench.exit(0, 1)
+    bench.exit(1, 1)
+    assert isinstance(outcome(task), InitializerError)

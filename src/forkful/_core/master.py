@@ -424,11 +424,12 @@ class Master:
         Ctrl-C: then the element is put back for whoever waits next, and the pool goes on.
         """
         if self._undelivered:
-            self._delivering.append(threading.get_ident())
+            us = threading.get_ident()
+            self._delivering.append(us)
             try:
                 self._deliver_all()
             finally:
-                self._delivering.pop()
+                self._delivering.remove(us)  # and not the last: another thread may have come since
         if self._closing:
             self._end_if_over()
 

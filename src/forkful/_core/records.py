@@ -59,9 +59,12 @@ def _rebuild_each(task: Task, index: int, blobs: list[Any], pid: int | None) -> 
         if ok:
             values.append(what)
         else:
-            parts += [(at - len(values), True, values), (at, False, what)]
-            values = []
-    parts.append((index + len(blobs) - len(values), True, values))
+            if values:
+                parts.append((at - len(values), True, values))
+                values = []
+            parts.append((at, False, what))
+    if values:
+        parts.append((index + len(blobs) - len(values), True, values))
     return parts
 
 

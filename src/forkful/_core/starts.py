@@ -3,8 +3,9 @@
 A start can fail in three ways, and each means something else:
 
 - The initializer raised: it will in the next worker too.  Everybody's error, at once.
-- The process ended before it was ready.  Its own doing (it left, it crashed) is everybody's error when it happens twice
-  in a row; a signal from outside only when nothing else has happened for long.
+- The process ended before it was ready.  Its own doing (it left, it crashed) is an error when it happens twice in a row; a
+  signal from outside only when nothing else has happened for long.  Everybody's error, unless workers are there that
+  do the work; then the next start is tried after a pause.
 - The system had no process.  That may pass: as long as there are workers, they do the work, and the next start is tried
   after a pause.
 
@@ -56,7 +57,7 @@ class Starts:
         self.at = now
 
     def fail(self, exitcode: int | None, *, inside: bool, now: int) -> bool:
-        """A worker ended before it was ready, *inside* its initializer or not; whether that is everybody's error now."""
+        """A worker ended before it was ready, *inside* its initializer or not; whether that is an error by now."""
         if exitcode is not None and exitcode not in _OUTSIDE_SIGNALS:
             self._blame += _LEFT
         elif inside:

@@ -322,7 +322,10 @@ class State:
             and self._terminated is None
             and self._starts.fail(event.exitcode, inside=event.started < 0, now=self._now)
         ):
-            self._fail_backlog(explain_failed_start(event))
+            if self._has_workers():  # they do the work meanwhile
+                self._starts.do_without(self._now)
+            else:
+                self._fail_backlog(explain_failed_start(event))
         if seat.sent:
             self._settle_tasks_of_dead(seat, event)
 

@@ -217,8 +217,13 @@ class Wheel:
     def join(self) -> None:
         """After ``over`` is settled: take the wheel for good, and wait for the background thread, unless that is us."""
         waiter = self._waiter()
-        while not self._retire(waiter):
-            waiter.await_release(None)
+        inner = waiter.waiting
+        waiter.waiting = True  # a signal handler that waits here is inside this wait
+        try:
+            while not self._retire(waiter):
+                waiter.await_release(None)
+        finally:
+            waiter.waiting = inner
         if self._thread is not None and not self.is_background():
             if self._background is not None:
                 self._background.release()

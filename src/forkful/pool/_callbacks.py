@@ -35,7 +35,7 @@ class Callbacks:
                     self._thread.start()
                 except RuntimeError:  # no thread to be had: better here than never
                     self._thread = None
-            if self._thread is not None:
+            if self._thread is not None and not self._closed:
                 self._queue.put((callback, result))
                 return
         result.run_callback(callback)

@@ -77,7 +77,9 @@ def map_file(
         except KeyboardInterrupt:
             summary.interrupted = True
         except InitializerError as error:
-            raise _cannot_start(error, job) from error
+            stop = _cannot_start(error, job)
+            stop.done = summary.done
+            raise stop from error
         except JobStopped as stop:
             stop.done = summary.done
             raise
