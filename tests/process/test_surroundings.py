@@ -128,17 +128,21 @@ def test_mold_that_cannot_start(
     assert len(log.read_bytes()) <= 6
 
 
-def test_mold_that_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process to be had is an error of the system's, and the mold works on for the time when there is."""
-    gate = tmp_path / "closed"
-    gate.touch()
-    how = f"""fork = os.fork
+def refuse_forks_while(gate: Path) -> str:
+    """For `break_mold`: it has no process to give as long as *gate* exists."""
+    return f"""fork = os.fork
     def refuse():
         if os.path.exists({str(gate)!r}):
             raise BlockingIOError({errno.EAGAIN}, "none")
         return fork()
     os.fork = refuse"""
-    break_mold(how, tmp_path, monkeypatch)
+
+
+def test_mold_that_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process to be had is an error of the system's, and the mold works on for the time when there is."""
+    gate = tmp_path / "closed"
+    gate.touch()
+    break_mold(refuse_forks_while(gate), tmp_path, monkeypatch)
     with forkful.Pool(1, context="forkserver") as pool:
         with pytest.raises(errors.InitializerError, match="no worker could be started: BlockingIOError"):
             pool.apply(tasks.double, (1,))
@@ -242,13 +246,7 @@ def test_descriptors_made_non_blocking(start_method: str, tmp_path: Path) -> Non
 def shortage(start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As long as this file exists, the system has no process for a worker."""
     gate = tmp_path / "closed"
-    how = f"""fork = os.fork
-    def refuse():
-        if os.path.exists({str(gate)!r}):
-            raise BlockingIOError({errno.EAGAIN}, "none")
-        return fork()
-    os.fork = refuse"""
-    break_mold(how, tmp_path, monkeypatch)
+    break_mold(refuse_forks_while(gate), tmp_path, monkeypatch)
     for name in ("fork", "posix_spawn") if start_method != "forkserver" else ():
         original = getattr(os, name)
 

@@ -40,6 +40,7 @@ class Child:
         self.exitcode: int | None = None
         self.ended = False
         self.refusal: OSError | None = None  # why there has never been a process
+        self._pidfd = -1  # once it is known, where the kernel has them
         hold(self)
 
     def start(self, ends: Ends, extra: list[int]) -> None:
@@ -75,9 +76,18 @@ class Child:
         """SIGKILL, for good: whether it ended otherwise is no longer asked, nor what somebody else knows of its end."""
         self.kill()
 
+    def _signal(self, pid: int, signum: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._pidfd >= 0:  # it may have been reaped (``os.wait()``, SIGCHLD ignored): not by its number
+                signal.pidfd_send_signal(self._pidfd, signum)
+            else:
+                os.kill(pid, signum)
+
     def close(self) -> None:
         """Release descriptors."""
-        raise NotImplementedError
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def disown(self) -> None:
         """In a forked child: this process is the parent's child, not ours."""
@@ -90,7 +100,6 @@ class DirectChild(Child):
 
     def __init__(self) -> None:
         self._born: list[int] = []  # its pid, from the instant it has one: see `forks.note`
-        self._pidfd = -1
         super().__init__()
 
     @property
@@ -158,18 +167,8 @@ class DirectChild(Child):
         return self.collect()
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
-        if self.ended or not self._born:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if self._pidfd >= 0:  # this program may have reaped it (``os.wait()``, SIGCHLD ignored): not by its number
-                signal.pidfd_send_signal(self._pidfd, signum)
-            else:
-                os.kill(self._born[0], signum)
-
-    def close(self) -> None:
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        if not self.ended and self._born:
+            self._signal(self._born[0], signum)
 
 
 class SpawnedChild(DirectChild):

@@ -73,9 +73,7 @@ class Crew:
         milliseconds = None if left is None else min(-(-left // 1_000_000), _POLL_MOST_MS)
         try:
             return self._poll.poll(milliseconds)
-        except (
-            RuntimeError
-        ):  # a signal handler waits inside this very call of its own thread: that takes another object
+        except RuntimeError:  # a signal handler waits inside this very call of its own thread: with another object
             inner = select.poll()
             inner.register(self._wake_r, select.POLLIN)
             for fd, (_, what) in list(self._watched.items()):

@@ -458,9 +458,10 @@ class Master:
                     continue
                 parts = rebuild(task, index, count, kind, blob, pid)
                 delivery = None
+                size = len(blob) if kind != VALUES else max(map(len, blob))
                 for at, ok, what in parts:
                     if ok:
-                        task.sink.accept(task, at, what, pid, len(blob) if kind != VALUES else max(map(len, blob)))
+                        task.sink.accept(task, at, what, pid, size)
                     else:
                         task.sink.refuse(task, at, what, pid)
         except BaseException as interruption:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -30,7 +29,6 @@ class MoldChild(Child):
         self._status: socket.socket | None = None
         self._mold: DirectChild | None = None
         self._pid: int | None = None
-        self._pidfd = -1
         self._by_pidfd = False  # its end is looked for there
         self._due = 0  # the signal it gets as soon as it is known
         super().__init__()
@@ -115,12 +113,8 @@ class MoldChild(Child):
         pid = self.pid
         if pid is None:
             self._due = signum
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if self._pidfd >= 0:
-                signal.pidfd_send_signal(self._pidfd, signum)
-            else:
-                os.kill(pid, signum)
+        else:
+            self._signal(pid, signum)
 
     def put_down(self) -> None:
         self.kill()
@@ -134,9 +128,7 @@ class MoldChild(Child):
     def close(self) -> None:
         if self._status is not None:
             self._status.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        super().close()
 
 
 class _MoldClient:

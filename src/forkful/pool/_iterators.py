@@ -173,11 +173,7 @@ class Stream:
                 while self._next in early:
                     self._items.append(early.pop(self._next))
                     self._next += 1
-            slot = self._slot
-            if slot is None or not (self._items or self._ended()):
-                return
-            self._slot = None
-        self._master.wheel.settle(slot)
+        self._notify()
 
     def _notify(self) -> None:
         with self._lock:
