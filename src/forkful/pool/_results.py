@@ -133,16 +133,7 @@ class AsyncResult(Slot, Generic[T]):
 
     def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
         """The call has returned."""
-        pool = self._pool
-        if pool is None or self._callback is not None or self._known is not None or self._outcome is not None:
-            self._end(True, values[0])
-            return
-        # What `_end` and `_settle` come to where nobody is to be told: this is run for each of a million tasks.
-        self._outcome = (True, values[0])
-        self._error_callback = self._task = self._pool = None
-        master = pool._master
-        master.pending.discard(self)
-        master.wheel.settle(self)
+        self._end(True, values[0])
 
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
         """The call has raised."""
