@@ -19,6 +19,7 @@ import pytest
 
 import forkful
 from forkful import errors
+from forkful._core.equipment import Equipment
 from forkful._core.supervisor import Supervisor
 from forkful.errors import LOST_SIGNAL
 
@@ -383,7 +384,7 @@ def descriptors() -> set[str]:
 def test_start_that_fails_at_any_call(start_method: str) -> None:
     """For want of a descriptor, a process or memory: it leaves no descriptor and no process."""
     for nth in itertools.count(1):
-        supervisor = Supervisor(start_method, None)
+        supervisor = Supervisor(Equipment(start_method))
         before = descriptors()
         called: list[str] = []
         try:

@@ -102,7 +102,7 @@ class Bench:
     """A `State`, its clock, and what it said last."""
 
     def __init__(self, processes: int = 1, tasks_per_child: int | None = None, grace: int = 500 * MS) -> None:
-        self.state = State(Limits(processes, tasks_per_child, grace))
+        self.state = State(Limits(processes, tasks_per_child, grace=grace))
         self.now = 0
 
     def __call__(self, *events: Event, after: int = 0) -> list[Instruction]:

@@ -16,6 +16,7 @@ from forkful._core import spawn
 from forkful.pool._options import (
     CallLimits,
     Options,
+    Size,
     check_limits,
     check_options,
     check_size,
@@ -24,13 +25,10 @@ from forkful.pool._options import (
     start_method_of,
 )
 
-NO_LIMITS = CallLimits(None, 0)
-
 
 def options(**changes: Any) -> Options:
     """Checked options, *changes* made to the defaults."""
-    given = {"processes": 3, "initializer": None, "initargs": (), "maxtasksperchild": None, "context": None}
-    return check_options(**(given | changes), limits=NO_LIMITS)
+    return check_options(**({"processes": 3} | changes))
 
 
 def shown(value: object) -> str:
@@ -134,7 +132,7 @@ def test_waits_that_cannot_be() -> None:
 
 def test_retries() -> None:
     """None is none."""
-    assert [check_limits(None, retries) for retries in (None, 0, 7)] == [(None, 0), (None, 0), (None, 7)]
+    assert [check_limits(None, retries).retries for retries in (None, 0, 7)] == [0, 0, 7]
 
 
 def test_retries_that_cannot_be() -> None:
@@ -151,10 +149,11 @@ def test_limits_of_a_call() -> None:
     """They take the place of the pool's, each for itself."""
     limits = CallLimits(5, 2)
     assert limits.override(None, None) is limits
-    assert limits.override(1, None) == (1_000_000_000, 2)
-    assert limits.override(None, 0) == (5, 0)
-    assert limits.override(2, 9) == (2_000_000_000, 9)
-    assert limits.override(math.inf, None) == (None, 2)
+    assert limits.override(1, None) == (1_000_000_000, 2, 0)
+    assert limits.override(None, 0) == (5, 0, 0)
+    assert limits.override(2, 9) == (2_000_000_000, 9, 0)
+    assert limits.override(None, None, 7) == (5, 2, 7)
+    assert limits.override(math.inf, None) == (None, 2, 0)
     with pytest.raises(ValueError, match="timeout"):
         limits.override(0, None)
 
@@ -164,17 +163,96 @@ def test_limits_of_a_call() -> None:
 
 def test_options_as_given() -> None:
     """Initializer's arguments become a tuple; the rest is kept."""
-    limits = CallLimits(1, 2)
-    checked = check_options(2, print, iter("ab"), 7, "spawn", limits)
-    assert checked == Options(2, print, ("a", "b"), 7, "spawn", limits)
-    assert options(processes=1, maxtasksperchild=1)[:4] == (1, None, (), 1)
-    assert repr(options(maxtasksperchild=True).maxtasksperchild) == "1"
+    checked = check_options(
+        2, print, iter("ab"), 7, "spawn", timeout=1, retries=2, priority=3, threads=4, max_pending=5
+    )
+    assert checked[:6] == (Size(0, 2), 4, False, print, ("a", "b"), None)
+    assert checked[6:] == (7, None, "spawn", None, 5, True, False, CallLimits(1_000_000_000, 2, 3))
+    assert options(maxtasksperchild=True).maxtasksperchild == 1
 
 
 def test_as_many_processes_as_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing is said."""
     monkeypatch.setenv("FORKFUL_CPU_COUNT", "5")
-    assert options(processes=None).processes == 5
+    assert options(processes=None).size == (0, 5)
+
+
+def test_a_range_of_processes() -> None:
+    """The least and the most; what is idle beyond the least leaves after a minute, unless told otherwise."""
+    assert options(processes=(2, 8)).size == (2, 8)
+    assert options(processes=(0, 1)).size == (0, 1)
+    assert options(processes=(2, 8)).idle_timeout == 60_000_000_000
+    assert options(processes=(2, 8), idle_timeout=0.5).idle_timeout == 500_000_000
+    assert options(processes=(2, 8), idle_timeout=math.inf).idle_timeout is None
+    assert options(processes=8).idle_timeout is None
+    for processes in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="0 <= least <= most and most >= 1, not "):
+            options(processes=processes)
+    with pytest.raises(ValueError, match=r"\(least, most\), such as \(2, 8\), not \(1, 2, 3\)"):
+        options(processes=(1, 2, 3))
+    for pair in ((1.0, 2), (1, "2"), (True, 2)):
+        with pytest.raises(TypeError, match="processes must be a whole number, not "):
+            options(processes=pair)
+
+
+def test_threads_and_mode() -> None:
+    """One thread unless told; as many as are of use in mode auto."""
+    assert (options().threads, options().auto) == (1, False)
+    assert (options(mode="auto").threads, options(mode="auto").auto) == (32, True)
+    assert options(mode="auto", threads=8).threads == 8
+    for threads in (0, 241):
+        with pytest.raises(ValueError, match=f"threads must be from 1 to 240, not {threads}"):
+            options(threads=threads)
+    for wrong in (2.0, "2", True):
+        with pytest.raises(TypeError, match="threads must be a whole number"):
+            options(threads=wrong)
+    with pytest.raises(ValueError, match="mode must be \"auto\" or None, not 'threads'"):
+        options(mode="threads")
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        ("500MB", 500_000_000),
+        ("1.5 GiB", 3 * 2**29),
+        ("64k", 64_000),
+        ("10", 10),
+        (" 2 tb ", 2 * 10**12),
+        (4096, 4096),
+        (1e9, 10**9),
+        ("7B", 7),
+    ],
+)
+def test_memory_sizes(size: object, count: int) -> None:
+    """In bytes."""
+    assert options(max_memory_per_worker=size).memory == count
+
+
+def test_memory_that_is_no_size() -> None:
+    """The message has an example."""
+    for size in ("", "MB", "5 parsecs", "0", "-1MB", 0, -5, math.nan, math.inf, "nan", "infB"):
+        with pytest.raises(ValueError, match="max_memory_per_worker must be"):
+            options(max_memory_per_worker=size)
+    for wrong in (True, b"5MB", [5]):
+        with pytest.raises(TypeError, match="max_memory_per_worker must be a size such as"):
+            options(max_memory_per_worker=wrong)
+
+
+def test_start_method_by_its_own_name() -> None:
+    """The same as a context; not both."""
+    assert options(start_method="spawn").context == "spawn"
+    with pytest.raises(ValueError, match="say the same thing: give one of them"):
+        options(start_method="spawn", context="fork")
+    with pytest.raises(TypeError, match="start_method must be one of forkserver, spawn, fork, not 5"):
+        options(start_method=5)
+
+
+def test_priority_that_is_no_number() -> None:
+    """Any whole number is one."""
+    assert options(priority=-3).limits.priority == -3
+    for wrong in (1.5, "high", True):
+        with pytest.raises(TypeError, match="priority must be a whole number, not "):
+            options(priority=wrong)
 
 
 def test_too_few_processes() -> None:

@@ -56,8 +56,8 @@ class Task:
     """
 
     __slots__ = (
-        "attempts", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "retries", "seat",
-        "sink", "state", "style", "timeout",
+        "attempts", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "priority", "retries",
+        "seat", "sink", "state", "style", "timeout",
     )  # fmt: skip  # one line a letter would be twelve lines of names
 
     def __init__(
@@ -75,6 +75,7 @@ class Task:
         timeout: int | None = None,
         retries: int = 0,
         attempts: int = 0,
+        priority: int = 0,
     ) -> None:
         self.sink = sink
         self.function = function
@@ -87,6 +88,7 @@ class Task:
         self.guarded = guarded
         self.timeout = timeout
         self.retries = retries
+        self.priority = priority
         self.attempts = attempts  # that have failed so far
         self.done = 0  # elements whose result has arrived
         self.cancelled = 0  # or LEAVE_IT, KILL_IT: what to do about it where it has started
@@ -98,7 +100,7 @@ class Task:
         return Task(
             self.sink, self.function, self.name, self.style, self.payload,
             base=self.base, first=first, count=count, guarded=self.guarded,
-            timeout=self.timeout, retries=self.retries, attempts=attempts,
+            timeout=self.timeout, retries=self.retries, attempts=attempts, priority=self.priority,
         )  # fmt: skip  # the constructor's own grouping
 
     def index(self) -> int:

@@ -6,8 +6,13 @@ from typing import NamedTuple
 
 
 class Limits(NamedTuple):
-    """What bounds a pool."""
+    """What bounds a pool.  Times are nanoseconds."""
 
-    processes: int
+    most: int  # worker processes
     tasks_per_child: int | None = None
+    least: int = 0  # worker processes that are started without being asked for, and stay
+    threads: int = 1  # of one worker, the most
+    auto: bool = False  # a function gets as many of those as it makes use of
+    memory: int | None = None  # bytes that a worker may hold between two tasks
+    idle: int | None = None  # that a worker beyond the least may have nothing to do; None: for ever
     grace: int = 500_000_000  # between SIGTERM and SIGKILL

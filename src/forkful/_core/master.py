@@ -263,6 +263,11 @@ class Master:
 
     # Asking.
 
+    @property
+    def limits(self) -> Limits:
+        """What bounds the pool now."""
+        return self._state.limits
+
     def wait(self, slot: Slot, timeout: float | None = None) -> bool:
         """Wait until *slot* is settled; see `Wheel.wait`.
 

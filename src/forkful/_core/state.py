@@ -143,7 +143,7 @@ class State:
                 room += 1
             elif self._is_open(seat):
                 room += max(0, window - seat.load)
-        return max(0, room + self.limits.processes - self._alive())
+        return max(0, room + self.limits.most - self._alive())
 
     def busy(self) -> bool:
         """Whether anything is under way that will report."""
@@ -479,7 +479,7 @@ class State:
         """Whether a worker is idle, or could be started, for work that waits elsewhere."""
         if self.backlog:
             return False
-        return (self._starts.at <= self._now and self._alive() < self.limits.processes) or any(
+        return (self._starts.at <= self._now and self._alive() < self.limits.most) or any(
             self._is_open(s) and not s.sent for s in self.seats.values()
         )
 
@@ -515,7 +515,7 @@ class State:
 
     def _may_want_another(self) -> bool:
         """Whether there is work that another worker might take, and room for one."""
-        if self._terminated is not None or self._alive() >= self.limits.processes:
+        if self._terminated is not None or self._alive() >= self.limits.most:
             return False
         return bool(self.backlog) or any(seat.load > 1 for seat in self.seats.values())
 
@@ -538,7 +538,7 @@ class State:
             self._hand_out()
         if self.closed or self.limits.tasks_per_child is not None:
             self._retire()
-        if self.backlog or self._wanted or (len(self.seats) < self.limits.processes and self._overfull()):
+        if self.backlog or self._wanted or (len(self.seats) < self.limits.most and self._overfull()):
             self._start_workers()
 
     def _hand_out(self) -> None:
@@ -617,9 +617,9 @@ class State:
         starting = sum(1 for seat in self.seats.values() if seat.state == STARTING)
         wanted = max(len(self.backlog) - starting, self._wanted - alive)
         self._wanted = 0
-        if wanted <= 0 and not starting and alive < self.limits.processes and self._overfull():
+        if wanted <= 0 and not starting and alive < self.limits.most and self._overfull():
             wanted = 1
-        for _ in range(int(min(wanted, self.limits.processes - alive, self._starts.most(starting)))):
+        for _ in range(int(min(wanted, self.limits.most - alive, self._starts.most(starting)))):
             seat = Seat(self._next_key)
             self._next_key += 1
             self.seats[seat.key] = seat

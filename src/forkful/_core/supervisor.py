@@ -16,6 +16,7 @@ from typing import Any
 from . import bootstrap, children, codec, forks, inheritance, molded, spawn
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
+from .equipment import Equipment
 from .journal import Journal, create_memory
 from .messages import SETUP, Setup
 
@@ -81,16 +82,11 @@ class Post:
 
 
 class Supervisor:
-    """Starts worker processes of one kind.
+    """Starts worker processes of one kind, all with the same *equipment*."""
 
-    Args:
-        start_method: ``fork``, ``forkserver`` or ``spawn``.
-        initializer: a function and its arguments, run in each worker first; or None.
-    """
-
-    def __init__(self, start_method: str, initializer: tuple[Any, tuple[Any, ...]] | None) -> None:
-        self.start_method = start_method
-        self._initializer = initializer
+    def __init__(self, equipment: Equipment) -> None:
+        self.equipment = equipment
+        self.start_method = equipment.start_method
         self._numbers = 0
         self.newest: Post | None = None
         self._main = codec.main_reference()
@@ -110,8 +106,8 @@ class Supervisor:
         if self.start_method == "fork":
             forks.flush_standard_streams()
         else:
-            if self._initializer is not None:
-                initializer, extra = inheritance.pack_inheritance(self._initializer)
+            if self.equipment.initializer is not None:
+                initializer, extra = inheritance.pack_inheritance(self.equipment.initializer)
             fd = inheritance.tracker_fd()
             if fd is not None:
                 tracker = len(extra)
@@ -128,9 +124,9 @@ class Supervisor:
             post.open()
             post.channel.send(setup)
             post.child = child = spawn.START_METHODS[self.start_method]()  # known here before there is a process
-            if self.start_method == "fork" and self._initializer is not None:
+            if self.start_method == "fork" and self.equipment.initializer is not None:
                 # Inherited, not pickled: it crosses in a list, and the frame is without it.
-                bootstrap.inherited_initializer[:] = [self._initializer]
+                bootstrap.inherited_initializer[:] = [self.equipment.initializer]
             try:
                 child.start(post.ends, extra)
             finally:

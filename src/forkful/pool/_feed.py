@@ -108,7 +108,7 @@ class Feed:
         return Task(
             self._sink, call.function, call.name, call.style, codec.encode(items),
             base=base, count=len(items), guarded=call.guarded,
-            timeout=call.limits.timeout, retries=call.limits.retries,
+            timeout=call.limits.timeout, retries=call.limits.retries, priority=call.limits.priority,
         )  # fmt: skip  # the constructor's own grouping
 
     def _refuse(self, index: int, item: Any, error: BaseException) -> None:

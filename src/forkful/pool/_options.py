@@ -5,14 +5,21 @@
 import math
 import operator
 import os
+import string
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .._core import spawn
 
-_NO_SECONDS = "timeout must be a number of seconds, or None for no limit, not {!r}"
+_NO_SECONDS = "{} must be a number of seconds, or None for no limit, not {!r}"
 _FOR_EVER_S = 1e18  # seconds: twice the age of the universe, and nanoseconds can still count to it
 _SIZE_MOST = 2**40  # elements: more than memory holds, and itertools can still count to it
+_IDLE_S = 60  # that an elastic pool keeps a worker which has nothing to do
+_THREADS_MOST = 240  # of one worker: a descriptor of each crosses in one message, and the kernel takes 253
+_THREADS_AUTO = 32
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {f"{unit}b": size for unit, size in _UNITS.items() if unit not in {"", "b"}}
+_UNITS |= {f"{unit}ib": 2 ** (10 * power) for power, unit in enumerate("kmgt", 1)}
 
 
 def cpu_count() -> int:
@@ -38,29 +45,47 @@ def cpu_count() -> int:
 
 
 class CallLimits(NamedTuple):
-    """How long a task may run and how often it may be tried again."""
+    """How long a task may run, how often it may be tried again, and which tasks it goes before."""
 
     timeout: int | None  # nanoseconds
     retries: int
+    priority: int = 0
 
-    def override(self, timeout: float | None, retries: int | None) -> "CallLimits":
+    def override(self, timeout: float | None, retries: int | None, priority: int | None = None) -> "CallLimits":
         """These limits with those of one call in their place."""
-        if timeout is None and retries is None:
+        if timeout is None and retries is None and priority is None:
             return self
-        other = check_limits(timeout, retries)
+        other = check_limits(timeout, retries, priority)
         return CallLimits(
-            self.timeout if timeout is None else other.timeout, self.retries if retries is None else other.retries
+            self.timeout if timeout is None else other.timeout,
+            self.retries if retries is None else other.retries,
+            self.priority if priority is None else other.priority,
         )
+
+
+class Size(NamedTuple):
+    """How many worker processes a pool has."""
+
+    least: int  # they are started at once, and stay
+    most: int
 
 
 class Options(NamedTuple):
     """A pool's options, checked."""
 
-    processes: int
+    size: Size
+    threads: int  # the most, of one worker
+    auto: bool  # as many as a function makes use of
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
+    finalizer: Callable[..., object] | None
     maxtasksperchild: int | None
+    memory: int | None  # bytes, between two tasks of one worker
     context: Any  # a start method's name, a multiprocessing context, or None
+    idle_timeout: int | None  # nanoseconds
+    max_pending: int | None
+    block: bool
+    capture: bool
     limits: CallLimits
 
 
@@ -76,24 +101,29 @@ class Call(NamedTuple):
     exact: bool  # always that many: maxtasksperchild counts chunks
 
 
-def check_limits(timeout: float | None, retries: int | None) -> CallLimits:
+def check_limits(timeout: float | None, retries: int | None, priority: int | None = None) -> CallLimits:
     """Raises ``ValueError`` or ``TypeError`` for what cannot be."""
-    nanoseconds: int | None = None
-    if timeout is not None:
-        if isinstance(timeout, bool):
-            raise TypeError(_NO_SECONDS.format(timeout))
-        seconds = _seconds(timeout)
-        if math.isnan(seconds) or seconds <= 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}; leave it out for no limit")
-        if seconds < _FOR_EVER_S:
-            nanoseconds = int(seconds * 1e9)
-    if retries is None:
-        retries = 0
-    if isinstance(retries, bool) or not isinstance(retries, int):
-        raise TypeError(f"retries must be a whole number, not {retries!r}")
+    nanoseconds = None if timeout is None else _check_duration("timeout", timeout)
+    retries = _check_whole("retries", 0 if retries is None else retries)
     if retries < 0:
         raise ValueError(f"retries must be 0 or more, not {retries!r}")
-    return CallLimits(nanoseconds, retries)
+    return CallLimits(nanoseconds, retries, _check_whole("priority", 0 if priority is None else priority))
+
+
+def _check_whole(name: str, number: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} must be a whole number, not {number!r}")
+    return int(number)
+
+
+def _check_duration(name: str, seconds: Any) -> int | None:
+    """Nanoseconds, more than none; None where that is for ever."""
+    if isinstance(seconds, bool):
+        raise TypeError(_NO_SECONDS.format(name, seconds))
+    number = _seconds(name, seconds)
+    if math.isnan(number) or number <= 0:
+        raise ValueError(f"{name} must be more than 0 seconds, not {seconds!r}; leave it out for no limit")
+    return int(number * 1e9) if number < _FOR_EVER_S else None
 
 
 def check_wait(timeout: Any) -> float | None:
@@ -104,48 +134,141 @@ def check_wait(timeout: Any) -> float | None:
     """
     if timeout is None:
         return None
-    seconds = _seconds(timeout)
+    seconds = _seconds("timeout", timeout)
     if math.isnan(seconds):
-        raise ValueError(_NO_SECONDS.format(timeout))
+        raise ValueError(_NO_SECONDS.format("timeout", timeout))
     return max(0.0, seconds) if seconds < _FOR_EVER_S else None
 
 
-def _seconds(timeout: Any) -> float:
+def _seconds(name: str, timeout: Any) -> float:
     """A number of seconds, whichever class it is of."""
     try:
         return float(timeout + 0)  # float() alone would read a text
     except OverflowError:  # an int with more digits than a float can count
         return math.inf if timeout > 0 else -math.inf
     except TypeError:
-        raise TypeError(_NO_SECONDS.format(timeout)) from None
+        raise TypeError(_NO_SECONDS.format(name, timeout)) from None
 
 
 def check_options(
-    processes: int | None,
-    initializer: Callable[..., object] | None,
-    initargs: Any,
-    maxtasksperchild: int | None,
-    context: Any,
-    limits: CallLimits,
+    processes: Any = None,
+    initializer: Any = None,
+    initargs: Any = (),
+    maxtasksperchild: Any = None,
+    context: Any = None,
+    *,
+    threads: Any = None,
+    mode: Any = None,
+    start_method: Any = None,
+    finalizer: Any = None,
+    idle_timeout: Any = None,
+    max_memory_per_worker: Any = None,
+    max_pending: Any = None,
+    block: Any = True,
+    capture_output: Any = False,
+    timeout: Any = None,
+    retries: Any = 0,
+    priority: Any = 0,
 ) -> Options:
     """Raises what ``multiprocessing.Pool`` raises for the same mistakes, and says what to do."""
-    if processes is None:
-        processes = cpu_count()
-    if isinstance(processes, bool) or not isinstance(processes, int):
-        raise TypeError(f"processes must be a whole number, not {processes!r}")
-    if processes < 1:
-        raise ValueError(f"Number of processes must be at least 1, not {processes}")
+    if mode not in {None, "auto"}:
+        raise ValueError(f'mode must be "auto" or None, not {mode!r}')
     if maxtasksperchild is not None:
         if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
             raise ValueError(f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}")
         maxtasksperchild = int(maxtasksperchild)  # True is 1, as with multiprocessing
-    if initializer is not None and not callable(initializer):
-        raise TypeError(f"initializer must be a callable, not {initializer!r}")
+    for name, function in (("initializer", initializer), ("finalizer", finalizer)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a callable, not {function!r}")
     if initargs is None and initializer is None:
         initargs = ()  # multiprocessing does not look at it either
     if not isinstance(initargs, Iterable):
         raise TypeError(f"initargs must be a sequence of arguments, such as ({initargs!r},), not {initargs!r}")
-    return Options(processes, initializer, tuple(initargs), maxtasksperchild, context, limits)
+    if idle_timeout is not None:
+        idle_timeout = _check_duration("idle_timeout", idle_timeout)
+    elif isinstance(processes, tuple):
+        idle_timeout = _IDLE_S * 10**9
+    return Options(
+        size=check_processes(processes),
+        threads=_check_threads(threads, auto=mode is not None),
+        auto=mode is not None,
+        initializer=initializer,
+        initargs=tuple(initargs),
+        finalizer=finalizer,
+        maxtasksperchild=maxtasksperchild,
+        memory=None if max_memory_per_worker is None else check_memory("max_memory_per_worker", max_memory_per_worker),
+        context=_one_context(context, start_method),
+        idle_timeout=idle_timeout,
+        max_pending=None if max_pending is None else check_size("max_pending", max_pending),
+        block=bool(block),
+        capture=bool(capture_output),
+        limits=check_limits(timeout, retries, priority),
+    )
+
+
+def check_processes(processes: Any) -> Size:
+    """How many worker processes: a number is the most, and none is kept; a pair is the least and the most.
+
+    Raises:
+        TypeError, ValueError: it is neither, or less than one.
+    """
+    if processes is None:
+        processes = cpu_count()
+    if isinstance(processes, tuple):
+        if len(processes) != 2:
+            raise ValueError(f"processes must be a number or (least, most), such as (2, 8), not {processes!r}")
+        least, most = _check_whole("processes", processes[0]), _check_whole("processes", processes[1])
+        if not 0 <= least <= most or most < 1:
+            raise ValueError(f"processes=(least, most) must be 0 <= least <= most and most >= 1, not {processes!r}")
+        return Size(least, most)
+    most = _check_whole("processes", processes)
+    if most < 1:
+        raise ValueError(f"Number of processes must be at least 1, not {most}")
+    return Size(0, most)
+
+
+def _check_threads(threads: Any, *, auto: bool) -> int:
+    if threads is None:
+        return _THREADS_AUTO if auto else 1
+    number = _check_whole("threads", threads)
+    if not 1 <= number <= _THREADS_MOST:
+        raise ValueError(f"threads must be from 1 to {_THREADS_MOST}, not {number}; for more, use more processes")
+    return number
+
+
+def check_memory(name: str, size: Any) -> int:
+    """A number of bytes, for the argument *name*: ``500_000_000``, ``"500MB"`` or ``"1.5 GiB"``.
+
+    Raises:
+        TypeError, ValueError: it is none, or not more than zero.
+    """
+    if isinstance(size, str):
+        digits = size.strip().rstrip(string.ascii_letters)
+        unit = size.strip()[len(digits) :].lower()
+        try:
+            number = float(digits) * _UNITS[unit]
+        except (KeyError, ValueError):
+            raise ValueError(
+                f'{name} must be a size such as "500MB", "1.5GiB" or a number of bytes, not {size!r}'
+            ) from None
+    elif isinstance(size, bool) or not isinstance(size, int | float):
+        raise TypeError(f'{name} must be a size such as "500MB", or a number of bytes, not {size!r}')
+    else:
+        number = size
+    if not 1 <= number < 2**63:  # "nan" is not either
+        raise ValueError(f"{name} must be from one byte up, not {size!r}")
+    return int(number)
+
+
+def _one_context(context: Any, start_method: Any) -> Any:
+    """The start method, which may be said in two ways."""
+    if start_method is None:
+        return context
+    if not isinstance(start_method, str):
+        raise TypeError(f"start_method must be one of {', '.join(spawn.START_METHODS)}, not {start_method!r}")
+    if context is not None:
+        raise ValueError(f"start_method={start_method!r} and context={context!r} say the same thing: give one of them")
+    return start_method
 
 
 def start_method_of(context: Any) -> tuple[str, bool]:

@@ -7,37 +7,25 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
-from .._core import codec, inheritance
-from .._core.books import Task
+from .._core import inheritance
+from .._core.equipment import Equipment
 from .._core.limits import Limits
 from .._core.master import FOREIGN, Master
-from .._core.messages import CALL, EACH, STAR
-from .._core.schedule import default_chunksize
+from .._core.messages import EACH, STAR
 from .._core.supervisor import Supervisor
 from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
-from ._feed import (
-    PLAIN,
-    WINDOW_FIRST,
-    WINDOW_MOST,
-    PlainReader,
-    SequenceFeed,
-    StreamFeed,
-    ThreadReader,
-    explain_refusal,
-)
-from ._iterators import IMapIterator, OutcomeIterator, Stream
-from ._options import Call, CallLimits, Options, check_limits, check_options, check_size, start_method_of
+from ._calls import Calls
+from ._iterators import IMapIterator, OutcomeIterator
+from ._options import CallLimits, Options, check_options, cpu_count, start_method_of
 from ._results import AsyncResult, MapResult
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"  # multiprocessing's names: its users compare with them
-
-_SLICED = (list, tuple, range)
 
 _PATIENCE = (
     0.5  # seconds that a callback which runs is waited for when the pool is terminated: Ctrl-C must end a program
@@ -79,15 +67,30 @@ class Pool:
 
     Args:
         processes: the most worker processes; they start as work arrives (all at once with an *initializer*, which is
-            then something to be done in each).  None: `cpu_count`.
+            then something to be done in each).  ``(least, most)``: so many are started at once and stay; those beyond
+            leave when they have had nothing to do for *idle_timeout*.  None: `cpu_count`.
         initializer: called with *initargs* in each worker before its first task.
         maxtasksperchild: replace a worker after so many tasks (chunks, in a map).
         context: a start method, or a context of ``multiprocessing``.  None: what
             ``multiprocessing.set_start_method`` was told, else ``"forkserver"``; ``"fork"`` where *initargs* hold
             what only a fork can hand over.
+        threads: tasks that each worker process runs at once, 1 to 240, each in a thread of its own: for work that waits
+            (network, disk) rather than computes.  A crash costs what ran in that process; see `WorkerDied.cause`.
+        mode: ``"auto"`` measures the processor time of each function against its duration, and uses as many of the
+            *threads* (then 32 unless told) as pay: one for a function that computes, all for one that waits.  `stats`
+            tells what was found.
+        start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``: another way to say *context*.
+        idle_timeout: seconds that a worker beyond the least may have nothing to do before it leaves; 60 with
+            ``(least, most)``, else None: it stays.
+        max_memory_per_worker: a worker that holds more between two tasks is replaced: ``"500MB"``, or bytes.
+        max_pending: the most calls of `apply_async` that have not ended; further ones wait, or raise `PoolFull`.
+        block: whether they wait; every `apply_async` takes its own.
+        finalizer: called without arguments by each worker that leaves because it was told to, as the last thing.
+        capture_output: attach what a task prints to its result.
         timeout: seconds any one task may run; its worker is then killed and replaced, and it ends with `TaskTimeout`.
             None: no limit.  Every method takes its own.
         retries: how often a task that fails (by exception, crash or timeout) is tried again.  Every method takes its own.
+        priority: of two tasks that wait, the one with the larger number goes first.  Every method takes its own.
 
     Raises:
         ValueError, TypeError: for options that cannot be.
@@ -103,28 +106,56 @@ class Pool:
 
     def __init__(
         self,
-        processes: int | None = None,
+        processes: int | tuple[int, int] | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
         *,
+        threads: int | None = None,
+        mode: Literal["auto"] | None = None,
+        start_method: str | None = None,
+        finalizer: Callable[..., object] | None = None,
+        idle_timeout: float | None = None,
+        max_memory_per_worker: int | str | None = None,
+        max_pending: int | None = None,
+        block: bool = True,
+        capture_output: bool = False,
         timeout: float | None = None,
         retries: int = 0,
+        priority: int = 0,
     ) -> None:
         self._state = CLOSE  # until it can do anything, so that __del__ has nothing to say
-        limits = check_limits(timeout, retries)
-        options = check_options(processes, initializer, initargs, maxtasksperchild, context, limits)
-        self._options = options
+        options = self._options = check_options(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            context,
+            threads=threads,
+            mode=mode,
+            start_method=start_method,
+            finalizer=finalizer,
+            idle_timeout=idle_timeout,
+            max_memory_per_worker=max_memory_per_worker,
+            max_pending=max_pending,
+            block=block,
+            capture_output=capture_output,
+            timeout=timeout,
+            retries=retries,
+            priority=priority,
+        )
         inheritance.check_not_importing_main()
-        self._start_method, inherited = _choose_start_method(options)
-        supervisor = Supervisor(self._start_method, inherited)
-        self._master = Master(Limits(options.processes, options.maxtasksperchild), supervisor)
+        equipment = _equip(options)
+        self._start_method = equipment.start_method
+        self._master = Master(_bound(options), Supervisor(equipment))
+        self._calls = Calls(self._master, options)
         self._callbacks = Callbacks()
         self._state = RUN
         self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._callbacks)
-        if initializer is not None:
-            self._master.start_workers(options.processes)
+        at_once = options.size.most if initializer is not None and options.idle_timeout is None else options.size.least
+        if at_once:
+            self._master.start_workers(at_once)
 
     # One call.
 
@@ -136,6 +167,7 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> R:
         """``func(*args, **kwds)`` in a worker; its value.
 
@@ -143,11 +175,9 @@ class Pool:
             BaseException: what the call raised.
             TaskError: see `forkful.errors`.
         """
-        limits = self._options.limits
-        if timeout is not None or retries is not None:
-            limits = limits.override(timeout, retries)
+        limits = self._limits(timeout, retries, priority)
         result: AsyncResult[R] = AsyncResult(self._running())
-        task = self._make_call(result, func, args, kwds, limits)
+        task = self._calls.call(result, func, args, kwds, limits)
         if task is not None:
             self._master.submit_quietly(task)
             self._master.wait(result)
@@ -163,6 +193,7 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> AsyncResult[R]:
         """Have ``func(*args, **kwds)`` called in a worker; an `AsyncResult` at once.
 
@@ -172,38 +203,12 @@ class Pool:
             callback: called with the value, in the pool's callback thread.
             error_callback: called with the exception instead.
         """
-        limits = self._options.limits
-        if timeout is not None or retries is not None:
-            limits = limits.override(timeout, retries)
+        limits = self._limits(timeout, retries, priority)
         result: AsyncResult[R] = AsyncResult(self._running(), callback, error_callback)
-        task = self._make_call(result, func, args, kwds, limits)
+        task = self._calls.call(result, func, args, kwds, limits)
         if task is not None:
             self._master.submit(task)
         return result
-
-    def _make_call(
-        self, result: AsyncResult[Any], func: Any, args: Any, kwds: Mapping[str, Any] | None, limits: CallLimits
-    ) -> Task | None:
-        """The task of one call, or None when its arguments cannot be pickled: then *result* has the error.
-
-        Raises:
-            BaseException: see `codec.is_interrupt`.
-        """
-        try:
-            call = tuple(args), dict(kwds) if kwds else {}
-        except BaseException as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
-            _refuse(result, _explain_arguments(func, args, kwds, error))
-            return None
-        try:
-            payload = codec.encode(call)
-            # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
-            key, name = self._master.functions.register(func)
-        except BaseException as error:  # user code (__reduce__) may raise anything
-            _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
-            return None
-        task = Task(result, key, name, CALL, payload, timeout=limits.timeout, retries=limits.retries)
-        result._task = task
-        return task
 
     # Maps.
 
@@ -215,6 +220,7 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> list[R]:
         """``[func(x) for x in iterable]``, in parallel.
 
@@ -224,7 +230,7 @@ class Pool:
             chunksize: the most elements that travel together; None lets the pool choose from how long they take.
             timeout: seconds for each element.
         """
-        return self.map_async(func, iterable, chunksize, timeout=timeout, retries=retries).get()
+        return self.map_async(func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority).get()
 
     def map_async(
         self,
@@ -236,10 +242,11 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> MapResult[R]:
         """`map` without waiting: a `MapResult` at once.  A callback is called once, with the whole list."""
-        limits = self._options.limits.override(timeout, retries)
-        return self._map(func, iterable, EACH, chunksize, limits, callback, error_callback)
+        limits = self._limits(timeout, retries, priority)
+        return self._calls.map(self._running(), func, iterable, EACH, chunksize, limits, callback, error_callback)
 
     def starmap(
         self,
@@ -249,9 +256,10 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> list[R]:
         """`map` with each element unpacked: ``[func(*x) for x in iterable]``."""
-        return self.starmap_async(func, iterable, chunksize, timeout=timeout, retries=retries).get()
+        return self.starmap_async(func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority).get()
 
     def starmap_async(
         self,
@@ -263,59 +271,11 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> MapResult[R]:
         """`starmap` without waiting: a `MapResult` at once."""
-        limits = self._options.limits.override(timeout, retries)
-        return self._map(func, iterable, STAR, chunksize, limits, callback, error_callback)
-
-    def _map(
-        self,
-        func: Any,
-        iterable: Iterable[Any],
-        style: int,
-        chunksize: int | None,
-        limits: CallLimits,
-        callback: Callback | None,
-        error_callback: Callback | None,
-    ) -> MapResult[Any]:
-        pool = self._running()
-        if chunksize is not None:
-            chunksize = check_size("chunksize", chunksize)
-        failure: Exception | None = None
-        if not hasattr(iterable, "__len__"):
-            iterable = list(iterable)
-        elif type(iterable) not in _SLICED:
-            try:
-                iterable = list(iterable)
-            except Exception as error:  # the iterable's own error is the map's, as with multiprocessing
-                failure, iterable = error, []
-        elif type(iterable) is list:
-            iterable = iterable.copy()  # it is read as room comes; the caller may change his list meanwhile
-        items: Any = iterable
-        result: MapResult[Any] = MapResult(pool, len(items), callback, error_callback)
-        if failure is not None:
-            result.abandon(failure)
-            return result
-        if not items:
-            result.conclude_empty()
-            return result
-        try:
-            key, name = self._master.functions.register(func)
-        except BaseException as error:  # user code (__reduce__) may raise anything
-            _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
-            return result
-        guarded = limits.timeout is not None or limits.retries > 0
-        exact = self._options.maxtasksperchild is not None
-        most = chunksize or default_chunksize(len(items), self._options.processes)
-        call = Call(key, name, style, limits, guarded, most, exact)
-        feed = SequenceFeed(call, result, self._master.block_of, items)
-        result.follow(feed)
-        try:
-            self._master.add_source(feed)
-        except BaseException as error:  # Ctrl-C: nobody will hold the result
-            result.abort(error)
-            raise
-        return result
+        limits = self._limits(timeout, retries, priority)
+        return self._calls.map(self._running(), func, iterable, STAR, chunksize, limits, callback, error_callback)
 
     def imap(
         self,
@@ -326,6 +286,7 @@ class Pool:
         buffersize: int | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> IMapIterator[R]:
         """`map` as a lazy iterator, in order.
 
@@ -336,7 +297,9 @@ class Pool:
         Args:
             chunksize: elements read from the iterable together; at most *buffersize*.
         """
-        return IMapIterator(self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=True))
+        limits = self._limits(timeout, retries, priority)
+        calls = self._running()._calls
+        return IMapIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=True))
 
     def imap_unordered(
         self,
@@ -347,9 +310,12 @@ class Pool:
         buffersize: int | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> IMapIterator[R]:
         """`imap` with results as they arrive."""
-        return IMapIterator(self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=False))
+        limits = self._limits(timeout, retries, priority)
+        calls = self._running()._calls
+        return IMapIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=False))
 
     def outcomes(
         self,
@@ -361,6 +327,7 @@ class Pool:
         buffersize: int | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        priority: int | None = None,
     ) -> OutcomeIterator:
         """`imap` that tells how each element ended instead of raising: an iterator of `Outcome`.
 
@@ -370,44 +337,15 @@ class Pool:
         ...     sorted((o.index, o.ok) for o in pool.outcomes(int, ["1", "x"]))
         [(0, True), (1, False)]
         """
-        return OutcomeIterator(
-            self, self._stream(func, iterable, chunksize, buffersize, timeout, retries, ordered=ordered)
-        )
+        limits = self._limits(timeout, retries, priority)
+        calls = self._running()._calls
+        return OutcomeIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=ordered))
 
-    def _stream(
-        self,
-        func: Any,
-        iterable: Iterable[Any],
-        chunksize: int,
-        buffersize: int | None,
-        timeout: float | None,
-        retries: int | None,
-        *,
-        ordered: bool,
-    ) -> Stream:
-        self._running()
-        chunksize = check_size("chunksize", chunksize)
-        if buffersize is not None:
-            buffersize = check_size("buffersize", buffersize)
-        limits = self._options.limits.override(timeout, retries)
-        iterator, plain = iter(iterable), type(iterable) in PLAIN
-        key, name = self._master.functions.register(func)
-        exact = self._options.maxtasksperchild is not None
-        most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
-        call = Call(key, name, EACH, limits, True, most, exact)
-        stream = Stream(self._master, ordered=ordered)
-        chunks = 0 if chunksize == 1 else chunksize * self._options.processes
-        first = max(WINDOW_FIRST, 4 * self._options.processes, 2 * chunks)
-        window = (first, max(WINDOW_MOST, 4 * chunks)) if buffersize is None else (buffersize, buffersize)
-        reader = PlainReader(iterator) if plain else ThreadReader(iterator, self._master.nudge)
-        feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end)
-        stream.follow(feed)
-        try:
-            self._master.add_source(feed)
-        except BaseException:  # Ctrl-C: nobody will hold the iterator
-            stream.drop()
-            raise
-        return stream
+    def _limits(self, timeout: float | None, retries: int | None, priority: int | None) -> CallLimits:
+        limits = self._options.limits
+        if timeout is not None or retries is not None or priority is not None:
+            limits = limits.override(timeout, retries, priority)
+        return limits
 
     # The pool itself.
 
@@ -475,7 +413,7 @@ class Pool:
         stats = self._master.stats()
         return (
             f"<forkful.Pool state={self._state} {self._start_method} "
-            f"[workers: {stats['workers']} of {self._options.processes}, {stats['busy']} busy | "
+            f"[workers: {stats['workers']} of {self._master.limits.most}, {stats['busy']} busy | "
             f"elements: {stats['running']} at workers, {stats['queued']} tasks queued]>"
         )
 
@@ -495,10 +433,10 @@ class Pool:
     @property
     def _processes(self) -> int:
         """As many workers as were asked for: programs written for ``multiprocessing.Pool`` read this."""
-        return self._options.processes
+        return self._master.limits.most
 
     def _repopulate_pool(self) -> None:
-        self._master.start_workers(self._options.processes)
+        self._master.start_workers(self._master.limits.most)
 
     def _running(self) -> Pool:
         if self._state != RUN or self._master.gave_up:
@@ -512,37 +450,39 @@ class Pool:
         return self
 
 
-def _refuse(result: AsyncResult[Any], error: BaseException) -> None:
-    """End *result* with *error*, and pass that on where it may be the user's Ctrl-C."""
-    result.abandon_with(error)
-    if codec.is_interrupt(error):
-        raise error
-
-
-def _explain_arguments(func: Any, args: Any, kwds: Any, error: BaseException) -> BaseException:
-    name = codec.describe(func)
-    if not isinstance(args, Iterable):
-        one = codec.short_repr(args)
-        return TypeError(f"args of {name} must be a sequence of arguments, such as ({one},), not {one}")
-    if kwds and not isinstance(kwds, Mapping):
-        return TypeError(f"kwds of {name} must be a dict of keyword arguments, not {codec.short_repr(kwds)}")
-    return error
-
-
-def _choose_start_method(options: Options) -> tuple[str, tuple[Any, tuple[Any, ...]] | None]:
+def _equip(options: Options) -> Equipment:
+    """What each worker gets; decides how it is started."""
     method, chosen = start_method_of(options.context)
-    if options.initializer is None:
-        return method, None
-    inherited = (options.initializer, options.initargs)
-    if method != "fork":
+    initializer = None if options.initializer is None else (options.initializer, options.initargs)
+    if initializer is not None and method != "fork":
         try:
-            inheritance.pack_inheritance(inherited)
+            inheritance.pack_inheritance(initializer)
         except Exception:
             # Such as a multiprocessing.Lock of the fork context: multiprocessing's own default on Linux before 3.14.
             if chosen:
                 raise
             method = "fork"
-    return method, inherited
+    return Equipment(
+        start_method=method,
+        initializer=initializer,
+        finalizer=options.finalizer,
+        threads=options.threads,
+        inner_threads=max(1, cpu_count() // (options.size.most * (1 if options.auto else options.threads))),
+        memory=options.memory,
+        capture=options.capture,
+    )
+
+
+def _bound(options: Options) -> Limits:
+    return Limits(
+        most=options.size.most,
+        tasks_per_child=options.maxtasksperchild,
+        least=options.size.least,
+        threads=options.threads,
+        auto=options.auto,
+        memory=options.memory,
+        idle=options.idle_timeout,
+    )
 
 
 def _end_dropped(master: Master, callbacks: Callbacks) -> None:

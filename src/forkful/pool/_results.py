@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .._core import codec
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from ._feed import Feed
 
 T = TypeVar("T")
+
+Watcher = Callable[["AsyncResult[Any]"], object]
 
 
 class Home(Protocol):
@@ -33,7 +37,7 @@ class AsyncResult(Slot, Generic[T]):
     arrive.  Callbacks run in a thread of their own, before the result is ready.
     """
 
-    __slots__ = ("__weakref__", "_callback", "_error_callback", "_known", "_outcome", "_pool", "_task")
+    __slots__ = ("__weakref__", "_callback", "_error_callback", "_known", "_outcome", "_pool", "_task", "_watchers")
 
     def __init__(self, pool: Home, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
         self.settled = False
@@ -44,6 +48,7 @@ class AsyncResult(Slot, Generic[T]):
         self._outcome: tuple[bool, Any] | None = None  # (True, value) or (False, error), before it is ready
         self._known: Slot | None = None  # settled with the outcome, for a callback that waits for it
         self._task: Task | None = None
+        self._watchers: deque[Watcher] | None = None
         pool._master.pending.add(self)
 
     def ready(self) -> bool:
@@ -120,6 +125,28 @@ class AsyncResult(Slot, Generic[T]):
         ended = outcome is not None and isinstance(outcome[1], TaskCancelled)
         return ended or any(task.cancelled for task in tasks)
 
+    def _when_settled(self, watcher: Watcher) -> None:
+        """Have *watcher* called with this result once it is ready, by whichever thread makes it so; at once if it is.
+
+        It must be quick, and not raise.
+        """
+        watchers = self._watchers
+        if watchers is None:
+            watchers = self._watchers = deque()
+        watchers.append(watcher)
+        if self.settled:
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        """Each is told once, also where two threads are here: a deque gives each of its items to one of them."""
+        watchers = self._watchers
+        while watchers:
+            try:
+                watcher = watchers.popleft()
+            except IndexError:  # the other thread was quicker
+                return
+            watcher(self)
+
     def _open_tasks(self) -> list[Task]:
         return [] if self._task is None else [self._task]
 
@@ -186,6 +213,8 @@ class AsyncResult(Slot, Generic[T]):
         if self._known is not None:
             master.wheel.settle(self._known)
         master.wheel.settle(self)
+        if self._watchers is not None:
+            self._tell_watchers()
 
 
 class MapResult(AsyncResult[list[T]]):

@@ -1,0 +1,18 @@
+"""What every worker of a pool is equipped with."""
+
+# No `from __future__ import annotations` here: annotations of a NamedTuple that are strings cost each import a millisecond.
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Equipment(NamedTuple):
+    """What every worker of a pool is equipped with; all of it by keyword."""
+
+    start_method: str  # fork, forkserver or spawn
+    initializer: tuple[Callable[..., object], tuple[Any, ...]] | None = None  # with its arguments; the first thing run
+    finalizer: Callable[..., object] | None = None  # the last thing run, by a worker that was told to leave
+    threads: int = 1  # tasks that it runs at once
+    inner_threads: int = 0  # for each of those, to compute with (BLAS, OpenMP); 0: as the libraries please
+    memory: int | None = None  # bytes that are its limit between two tasks: it keeps a record of what it holds
+    capture: bool = False  # what a task prints comes back with its result

@@ -1,0 +1,169 @@
+"""From what users ask for to tasks: what is pickled, in which portions, and who hears of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .._core import codec
+from .._core.books import Task
+from .._core.master import Master
+from .._core.messages import CALL
+from .._core.schedule import default_chunksize
+from ._callbacks import Callback
+from ._feed import (
+    PLAIN,
+    WINDOW_FIRST,
+    WINDOW_MOST,
+    PlainReader,
+    SequenceFeed,
+    StreamFeed,
+    ThreadReader,
+    explain_refusal,
+)
+from ._iterators import Stream
+from ._options import Call, CallLimits, Options, check_size
+from ._results import AsyncResult, Home, MapResult
+
+_SLICED = (list, tuple, range)
+
+
+class Calls:
+    """Makes the tasks of one pool."""
+
+    def __init__(self, master: Master, options: Options) -> None:
+        self._master = master
+        self._options = options
+
+    def call(
+        self, result: AsyncResult[Any], func: Any, args: Any, kwds: Mapping[str, Any] | None, limits: CallLimits
+    ) -> Task | None:
+        """The task of one call, or None when its arguments cannot be pickled: then *result* has the error.
+
+        Raises:
+            BaseException: see `codec.is_interrupt`.
+        """
+        try:
+            call = tuple(args), dict(kwds) if kwds else {}
+        except BaseException as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
+            _refuse(result, _explain_arguments(func, args, kwds, error))
+            return None
+        try:
+            payload = codec.encode(call)
+            # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
+            key, name = self._master.functions.register(func)
+        except BaseException as error:  # user code (__reduce__) may raise anything
+            _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
+            return None
+        task = Task(
+            result, key, name, CALL, payload, timeout=limits.timeout, retries=limits.retries, priority=limits.priority
+        )
+        result._task = task
+        return task
+
+    def _hands(self) -> int:
+        """The most tasks that can run at once."""
+        limits = self._master.limits
+        return limits.most * limits.threads
+
+    def map(
+        self,
+        home: Home,
+        func: Any,
+        iterable: Iterable[Any],
+        style: int,
+        chunksize: int | None,
+        limits: CallLimits,
+        callback: Callback | None,
+        error_callback: Callback | None,
+    ) -> MapResult[Any]:
+        """A map whose elements are all there: *func* applied to each as *style* says."""
+        if chunksize is not None:
+            chunksize = check_size("chunksize", chunksize)
+        failure: Exception | None = None
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        elif type(iterable) not in _SLICED:
+            try:
+                iterable = list(iterable)
+            except Exception as error:  # the iterable's own error is the map's, as with multiprocessing
+                failure, iterable = error, []
+        elif type(iterable) is list:
+            iterable = iterable.copy()  # it is read as room comes; the caller may change his list meanwhile
+        items: Any = iterable
+        result: MapResult[Any] = MapResult(home, len(items), callback, error_callback)
+        if failure is not None:
+            result.abandon(failure)
+            return result
+        if not items:
+            result.conclude_empty()
+            return result
+        try:
+            key, name = self._master.functions.register(func)
+        except BaseException as error:  # user code (__reduce__) may raise anything
+            _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
+            return result
+        guarded = limits.timeout is not None or limits.retries > 0
+        exact = self._options.maxtasksperchild is not None
+        most = chunksize or default_chunksize(len(items), self._hands())
+        call = Call(key, name, style, limits, guarded, most, exact)
+        feed = SequenceFeed(call, result, self._master.block_of, items)
+        result.follow(feed)
+        try:
+            self._master.add_source(feed)
+        except BaseException as error:  # Ctrl-C: nobody will hold the result
+            result.abort(error)
+            raise
+        return result
+
+    def stream(
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        style: int,
+        chunksize: int,
+        buffersize: int | None,
+        limits: CallLimits,
+        *,
+        ordered: bool,
+    ) -> Stream:
+        """A map that is read as its results are."""
+        chunksize = check_size("chunksize", chunksize)
+        if buffersize is not None:
+            buffersize = check_size("buffersize", buffersize)
+        iterator, plain = iter(iterable), type(iterable) in PLAIN
+        key, name = self._master.functions.register(func)
+        exact = self._options.maxtasksperchild is not None
+        most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
+        call = Call(key, name, style, limits, True, most, exact)
+        stream = Stream(self._master, ordered=ordered)
+        hands = self._hands()
+        chunks = 0 if chunksize == 1 else chunksize * hands
+        first = max(WINDOW_FIRST, 4 * hands, 2 * chunks)
+        window = (first, max(WINDOW_MOST, 4 * chunks)) if buffersize is None else (buffersize, buffersize)
+        reader = PlainReader(iterator) if plain else ThreadReader(iterator, self._master.nudge)
+        feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end)
+        stream.follow(feed)
+        try:
+            self._master.add_source(feed)
+        except BaseException:  # Ctrl-C: nobody will hold the iterator
+            stream.drop()
+            raise
+        return stream
+
+
+def _refuse(result: AsyncResult[Any], error: BaseException) -> None:
+    """End *result* with *error*, and pass that on where it may be the user's Ctrl-C."""
+    result.abandon_with(error)
+    if codec.is_interrupt(error):
+        raise error
+
+
+def _explain_arguments(func: Any, args: Any, kwds: Any, error: BaseException) -> BaseException:
+    name = codec.describe(func)
+    if not isinstance(args, Iterable):
+        one = codec.short_repr(args)
+        return TypeError(f"args of {name} must be a sequence of arguments, such as ({one},), not {one}")
+    if kwds and not isinstance(kwds, Mapping):
+        return TypeError(f"kwds of {name} must be a dict of keyword arguments, not {codec.short_repr(kwds)}")
+    return error
