@@ -100,16 +100,20 @@ class WorkerDied(TaskError):
 
     Attributes:
         exitcode: as in ``multiprocessing``: negative for a signal, None when the system did not tell.
+        cause: the task that is known to have brought the worker down, where that is another one: it ran beside this one,
+            in a pool with ``threads=``.
     """
 
     exitcode: int | None = None
+    cause: str = ""
 
     @classmethod
-    def during(cls, task: str, pid: int | None, exitcode: int | None, because: str = "") -> WorkerDied:
+    def during(cls, task: str, pid: int | None, exitcode: int | None, because: str = "", cause: str = "") -> WorkerDied:
         """The error for *task*, whose worker *pid* ended with *exitcode* (*because* of something we know)."""
         message = f"{task}: its worker (pid {pid}) {describe_exit(exitcode)}"
-        message += f" {because}" if because else f"; {_advice(exitcode)}"
-        return cls(message, task=task, pid=pid, exitcode=exitcode)
+        message += f" {because}" if because else ""
+        message += f"; {'retries=1 runs it again' if cause else _advice(exitcode)}"
+        return cls(message, task=task, pid=pid, exitcode=exitcode, cause=cause)
 
 
 class TaskTimeout(TaskError, multiprocessing.TimeoutError):

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 from . import codec, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
-from .journal import Journal
+from .journal import open_journals
+from .lanes import Lanes
 from .messages import SETUP, Setup
 from .worker import Worker
 
@@ -99,11 +100,10 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     received = channel.receive()
     if received is None:
         return
-    kind, _, body = received
+    kind, _, _, body = received
     assert kind == SETUP, kind
     setup: Setup = codec.loads(body)
-    worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits))
-    os.close(ends.journal)
+    worker = _make_worker(ends, channel, setup)
     os.register_at_fork(after_in_child=worker.disown)
     _become(setup, this)
     try:
@@ -115,6 +115,15 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
         from ..errors import LOST_CODE  # late, as in `codec`
 
         sys.exit(LOST_CODE)  # a task, whose own errors do not come here, has closed what we need
+
+
+def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup) -> Worker | Lanes:
+    journals = open_journals(ends.journal, setup.threads)
+    os.close(ends.journal)
+    permits = [Permits.adopt(fd) for fd in (ends.permits, *(inherited_fds[at] for at in setup.permits))]
+    if setup.threads == 1:
+        return Worker(channel, journals[0], permits[0])
+    return Lanes(channel, journals, permits)
 
 
 def _become(setup: Setup, this: _WorkerProcess) -> None:

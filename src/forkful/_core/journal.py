@@ -4,10 +4,12 @@ It answers two questions that a channel cannot answer once its writer is dead: *
 and *which results were complete but not yet sent?*  The worker alone writes, the master alone reads, and only when the
 worker is dead or has been in one element for long; so nothing here is locked.
 
-Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes.
+Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes.  A worker with several threads has a
+page for each of them, one behind the other in the same memory.
 
 - ``STARTED``: how many elements this worker has started, ever; `IN_INITIALIZER` while the initializer runs.
 - ``SINCE``: when the newest started, in nanoseconds of ``time.monotonic_ns``, one clock for all processes of a machine.
+- ``THREAD``: which thread of the worker this is (``threading.get_ident``), where it has several.
 - ``LEDGER``: serial number of the first record in the page, shifted, plus how many records the page holds.  One word,
   one store: a reader that finds the same serial number before and after copying has copied whole records.
 
@@ -21,7 +23,7 @@ import contextlib
 import mmap
 import os
 
-STARTED, SINCE, LEDGER = range(3)
+STARTED, SINCE, LEDGER, THREAD = range(4)
 IN_INITIALIZER = -1
 WORDS = 8
 RECORDS = 4096
@@ -37,8 +39,8 @@ _LENGTH_BITS, _KIND_BITS = 36, 4
 Record = tuple[int, int, "memoryview | bytes"]  # elements, kind (messages.VALUE …), bytes
 
 
-def create_memory() -> int:
-    """A descriptor of anonymous zeroed memory of `SIZE` bytes: no name, gone with its last user."""
+def create_memory(pages: int = 1) -> int:
+    """A descriptor of anonymous zeroed memory for so many *pages* of `SIZE` bytes: no name, gone with its last user."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("forkful-journal", os.MFD_CLOEXEC)
     else:  # macOS: a file that loses its name at once
@@ -47,7 +49,7 @@ def create_memory() -> int:
         fd, path = tempfile.mkstemp(prefix="forkful-journal-")
         os.unlink(path)
     try:
-        os.ftruncate(fd, SIZE)
+        os.ftruncate(fd, pages * SIZE)
     except BaseException:
         os.close(fd)
         raise
@@ -71,12 +73,18 @@ def split(index: memoryview | list[int], data: memoryview) -> list[Record]:
     return records
 
 
-class Journal:
-    """One side's view of the page behind descriptor *fd*, which stays the caller's to close."""
+def open_journals(fd: int, pages: int = 1) -> list[Journal]:
+    """One side's view of the pages in the memory behind descriptor *fd*, which stays the caller's to close."""
+    memory = mmap.mmap(fd, pages * SIZE)
+    return [Journal(memory, page) for page in range(pages)]
 
-    def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, SIZE)
-        whole = memoryview(self._map)
+
+class Journal:
+    """One side's view of one page of *memory*."""
+
+    def __init__(self, memory: mmap.mmap, page: int = 0) -> None:
+        self._map = memory
+        whole = memoryview(memory)[page * SIZE : (page + 1) * SIZE]
         self.words = whole[:INDEX_AT].cast("q")
         self.index = whole[INDEX_AT:DATA_AT].cast("Q")
         self.data = whole[DATA_AT:]
@@ -132,11 +140,11 @@ class Journal:
         return serial, split(index, memoryview(data))
 
     def close(self) -> None:
-        """Unmap the page."""
+        """Let go of the page; with the last one the memory is unmapped."""
         self.words.release()
         self.index.release()
         self.data.release()
         try:
             self._map.close()
-        except BufferError:  # a traceback may still hold a slice; the mapping then goes with it
+        except BufferError:  # by another page, or a slice that a traceback holds; the mapping then goes with it
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .books import Task
@@ -41,43 +42,51 @@ class Submitted(Step):
 class Ready(Step):
     """A worker's initializer has run."""
 
-    __slots__ = ("pid", "seat")
+    __slots__ = ("pid", "worker")
 
-    def __init__(self, seat: int, pid: int | None) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, pid: int | None) -> None:
+        self.worker = worker
         self.pid = pid
 
 
 class Refused(Step):
     """A worker's initializer failed."""
 
-    __slots__ = ("error", "seat")
+    __slots__ = ("error", "worker")
 
-    def __init__(self, seat: int, error: BaseException) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, error: BaseException) -> None:
+        self.worker = worker
         self.error = error
 
 
 class Unstarted(Step):
     """The system has no process for a worker now, *error* says what is missing; that was all of this worker."""
 
-    __slots__ = ("error", "seat")
+    __slots__ = ("error", "worker")
 
-    def __init__(self, seat: int, error: BaseException) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, error: BaseException) -> None:
+        self.worker = worker
         self.error = error
 
 
 class Finished(Step):
-    """Records of results, in the order the elements were sent; *ns* of work for *elements* since the last report."""
+    """Records of results, in the order the elements were sent.
 
-    __slots__ = ("elements", "ns", "records", "seat")
+    *ns* of work for *elements* since the last report, *cpu* of that spent computing where it was measured; *memory*
+    bytes held by the worker, 0 when that is not known.
+    """
 
-    def __init__(self, seat: int, records: list[tuple[int, int, Any]], elements: int, ns: int) -> None:
+    __slots__ = ("cpu", "elements", "memory", "ns", "records", "seat")
+
+    def __init__(
+        self, seat: int, records: list[tuple[int, int, Any]], elements: int, ns: int, cpu: int = 0, memory: int = 0
+    ) -> None:
         self.seat = seat
         self.records = records
         self.elements = elements
         self.ns = ns
+        self.cpu = cpu
+        self.memory = memory
 
 
 class Dropped(Step):
@@ -111,12 +120,15 @@ class Taken(Step):
 
 
 class Exited(Step):
-    """A worker's process has ended, having started *started* elements; all it had committed was reported before."""
+    """A worker's process has ended; all it had committed was reported before.
 
-    __slots__ = ("exitcode", "pid", "seat", "started")
+    *started*: how many elements each of its seats has started, ever.
+    """
 
-    def __init__(self, seat: int, exitcode: int | None, started: int, pid: int | None) -> None:
-        self.seat = seat
+    __slots__ = ("exitcode", "pid", "started", "worker")
+
+    def __init__(self, worker: int, exitcode: int | None, started: Sequence[int], pid: int | None) -> None:
+        self.worker = worker
         self.exitcode = exitcode
         self.started = started
         self.pid = pid
@@ -132,13 +144,23 @@ class Cancel(Step):
         self.kill = kill
 
 
-class Resize(Step):
+class Hire(Step):
     """Start workers now, until there are so many."""
 
     __slots__ = ("workers",)
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+
+
+class Resize(Step):
+    """From now on there are at least and at most so many workers."""
+
+    __slots__ = ("least", "most")
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least = least
+        self.most = most
 
 
 class Close(Step):
@@ -173,6 +195,7 @@ Event = (
     | Taken
     | Exited
     | Cancel
+    | Hire
     | Resize
     | Close
     | Terminate
@@ -184,12 +207,12 @@ Event = (
 
 
 class Start(Step):
-    """Start a worker process for this seat."""
+    """Start this worker's process."""
 
-    __slots__ = ("seat",)
+    __slots__ = ("worker",)
 
-    def __init__(self, seat: int) -> None:
-        self.seat = seat
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
 
 
 class Send(Step):
@@ -226,19 +249,19 @@ class Recall(Step):
 class Stop(Step):
     """Tell the worker to leave when it has done what it was sent."""
 
-    __slots__ = ("seat",)
+    __slots__ = ("worker",)
 
-    def __init__(self, seat: int) -> None:
-        self.seat = seat
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
 
 
 class Kill(Step):
     """Send the worker SIGTERM (*gently*) or SIGKILL."""
 
-    __slots__ = ("gently", "seat")
+    __slots__ = ("gently", "worker")
 
-    def __init__(self, seat: int, gently: bool) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, gently: bool) -> None:
+        self.worker = worker
         self.gently = gently
 
 
