@@ -26,6 +26,8 @@ _BRISK_NS = 100_000
 _clock = time.monotonic_ns
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+
 Frame = tuple[int, int, int, memoryview]  # kind, lane, number, body
 
 
@@ -375,12 +377,25 @@ class Permits:
         """Raises ``OSError`` when the descriptor was closed: better before the first task than instead of each."""
         os.fstat(self._read_fd)
 
+    def unblock(self) -> None:
+        """Called in the worker now and then: a task may have made the descriptor a blocking one."""
+        os.set_blocking(self._read_fd, False)
+
     def take_back(self, most: int) -> int:
-        """Take up to *most* permits back; how many there were.  Called in the master."""
+        """Take up to *most* permits back; how many there were.  Called in the master, and never blocks."""
         taken = 0
-        while taken < most and self.take():
+        while taken < most and self._take_without_waiting():
             taken += 1
         return taken
+
+    def _take_without_waiting(self) -> bool:
+        """`take`, also where a task has made the descriptor a blocking one, which it then is in this process too."""
+        if _NOWAIT is None or not self._counts:
+            return self.take()
+        try:
+            return bool(os.preadv(self._read_fd, [bytearray(self._unit)], -1, _NOWAIT))
+        except BlockingIOError:
+            return False
 
     def close(self) -> None:
         """Close the master's side."""

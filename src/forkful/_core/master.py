@@ -99,6 +99,7 @@ class Master:
         self._delivering: list[int] = []  # the threads that take from there, and are not done
         self._gathering = False  # somebody at the wheel knows that the inbox is to be looked at soon
         self._flushed_at = 0
+        self._births: list[tuple[int, Slot]] = []  # workers whose pid somebody waits for
         self._sources: list[Source] = []
         self._sources_lock = threading.RLock()
         self._feeding = threading.Lock()
@@ -303,14 +304,23 @@ class Master:
 
     def await_pid(self, worker: int) -> int | None:
         """The pid of the worker at *worker*, waiting until it has one; None if it has ended, or this is a fork."""
-        while not self.foreign:
-            with self._lock:
-                pid = self._crew.pid_of(worker)
-                ended, _ = self._crew.exit_of(worker)
-            if pid is not None or ended:
+        birth = Slot()
+        with self._lock:
+            pid = self._crew.pid_of(worker)
+            ended, _ = self._crew.exit_of(worker)
+            if pid is not None or ended or self.foreign:
                 return pid
-            self.wheel.wait(Slot(), 0.01)  # runs the loop meanwhile, or sleeps while another thread does
-        return None
+            self._births.append((worker, birth))
+        self.wait(birth)
+        with self._lock:
+            return self._crew.pid_of(worker)
+
+    def _announce_births(self) -> None:
+        """Under ``_lock``, after anything was heard: whoever waits for a pid may have it."""
+        for worker, birth in list(self._births):
+            if self._crew.pid_of(worker) is not None or self._crew.exit_of(worker)[0]:
+                self._births.remove((worker, birth))
+                self.wheel.settle(birth)
 
     def exit_of(self, worker: int) -> tuple[bool, int | None]:
         """Whether the worker at *worker* has ended, and its exit code if that is (still) known."""
@@ -391,6 +401,8 @@ class Master:
                     self._crew.execute(instruction, events)
             if not events and not self._later:
                 break
+        if self._births:
+            self._announce_births()
         for key in self.functions.evict(self._functions_in_use) if self.functions.many() else ():
             self._state.pace.forget(key)
             for number, worker in self._state.workers.items():
@@ -411,6 +423,7 @@ class Master:
     def _end(self) -> None:
         """Under ``_lock``: no worker is left."""
         if not self.gone.settled:
+            self._announce_births()
             self._supervisor.close()
             self.wheel.settle(self.gone)
             self._wake()
@@ -532,6 +545,8 @@ class Master:
         try:
             with self._lock:
                 events = self._crew.read(ready)
+                if self._births:
+                    self._announce_births()
                 if due is not None and _clock() >= due:
                     events.append(Tick())
                 if events or self._inbox or self._later:

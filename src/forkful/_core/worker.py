@@ -215,6 +215,7 @@ class Worker:
                 continue
             kind, _, number, body = received
             if kind == BATCH:
+                self._permits.unblock()
                 entries = _loads(body)
                 for entry in entries:
                     if not self._run(entry):
