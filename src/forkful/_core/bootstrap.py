@@ -132,6 +132,8 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
     this._identity = setup.identity
     this._parent_pid = setup.parent_pid  # type: ignore[attr-defined]
     codec.by_value = setup.by_value
+    if setup.processors:
+        os.sched_setaffinity(0, setup.processors)
     if setup.sys_path is None:
         return
     data: dict[str, Any] = {
