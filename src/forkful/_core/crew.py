@@ -121,6 +121,11 @@ class Crew:
             return True, self._exitcodes.get(worker)
         return post.child.collect(), post.child.exitcode
 
+    def started_at(self, seat: int) -> int:
+        """How many elements the worker at *seat* has started, ever."""
+        post = self.posts.get(seat)
+        return 0 if post is None else post.journal.read_progress()[0]
+
     # Instructions.
 
     def execute(self, order: Order, events: list[Event]) -> None:

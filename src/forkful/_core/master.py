@@ -200,6 +200,19 @@ class Master:
             queues: list[Iterable[Task]] = [state.backlog, self._inbox, *(seat.sent for seat in state.seats.values())]
             return [task for queue in queues for task in queue if task.sink is sink]
 
+    def has_started(self, task: Task) -> bool:
+        """Whether *task*, a single call, is at work, as far as its worker has noted."""
+        with self._lock:
+            seat = task.seat
+            if seat is None:
+                return False
+            before = seat.finished
+            for other in seat.sent:
+                if other is task:
+                    return self._crew.started_at(seat.key) > before
+                before += other.count - other.done
+            return False
+
     def cancel(self, tasks: list[Task], *, kill: bool) -> None:
         """Give up on *tasks*; see `steps.Cancel`."""
         self._handle([Cancel(tasks, kill)])

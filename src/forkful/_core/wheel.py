@@ -205,6 +205,20 @@ class Wheel:
                 if self._driver is None and self._needed():
                     self._set_watch()
 
+    def hurry(self) -> None:
+        """Nobody is going to wait here for the work under way: if nobody is at the wheel, the background thread takes it now.
+
+        Whoever asked to be told of a result (by a callback, an event loop) should not wait for the end of a watch.
+        """
+        if self._driver is not None:
+            return
+        with self._gate:
+            if self._driver is None and self._needed():
+                self._set_watch()
+                self._left_at -= _WATCH_NS
+                if self._background is not None:
+                    self._background.release()
+
     def is_background(self) -> bool:
         """Whether the caller is the background thread."""
         return threading.current_thread() is self._thread

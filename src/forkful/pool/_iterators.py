@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.master import FOREIGN
@@ -41,6 +41,7 @@ class Stream:
         self._error: BaseException | None = None  # of the iterable itself, or of the pool: the last thing to pass on
         self._slot: Slot | None = None
         self._dropped = False
+        self._watcher: Callable[[], object] | None = None
         master.pending.add(self)
 
     def follow(self, feed: StreamFeed) -> None:
@@ -56,6 +57,26 @@ class Stream:
             feed.stop()
         self._dropped = True
         self._release()
+
+    def cut(self, error: BaseException) -> None:
+        """Read no further input: after the outcomes of what was read, *error* is the last thing the reader gets."""
+        feed = self._feed
+        if feed is not None:
+            feed.stop()
+            self.end(feed.position, error)
+
+    def when_ended(self, watcher: Callable[[], object]) -> None:
+        """Have *watcher* called once every outcome is there, read or not; at once if so.  It must be quick."""
+        self._watcher = watcher
+        self._tell_watcher()
+
+    def _tell_watcher(self) -> None:
+        with self._lock:
+            if not self._ended():
+                return
+            watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher()
 
     # The reader's side.
 
@@ -176,6 +197,8 @@ class Stream:
         self._notify()
 
     def _notify(self) -> None:
+        if self._watcher is not None:
+            self._tell_watcher()
         with self._lock:
             slot = self._slot
             if slot is None or not (self._items or self._ended()):

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from .._core import inheritance
 from .._core.equipment import Equipment
@@ -21,6 +21,9 @@ from ._calls import Calls
 from ._iterators import IMapIterator, OutcomeIterator
 from ._options import CallLimits, Options, check_options, check_processes, cpu_count, start_method_of
 from ._results import AsyncResult, MapResult
+
+if TYPE_CHECKING:
+    from ._executor import PoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -106,6 +109,9 @@ class Pool:
     [1, 2, 3]
     """
 
+    _state = CLOSE  # until it can do anything, so that __del__ has nothing to say
+    _dropped_by_leave = False
+
     def __init__(
         self,
         processes: int | tuple[int, int] | None = None,
@@ -128,7 +134,6 @@ class Pool:
         retries: int = 0,
         priority: int = 0,
     ) -> None:
-        self._state = CLOSE  # until it can do anything, so that __del__ has nothing to say
         options = self._options = check_options(
             processes,
             initializer,
@@ -351,6 +356,31 @@ class Pool:
             limits = limits.override(timeout, retries, priority)
         return limits
 
+    # Another view.
+
+    def executor(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+    ) -> PoolExecutor:
+        """This pool as a ``concurrent.futures.Executor``: see `PoolExecutor`.
+
+        Its ``shutdown()``, and the end of its ``with`` block, wait for what it was given and leave the pool as it is.
+        A pool that nobody else holds ends with it.
+
+        Args:
+            timeout: for each of its calls, as are *retries* and *priority*; None: the pool's own.
+
+        >>> with Pool(2).executor() as executor:
+        ...     executor.submit(pow, 2, 8).result()
+        256
+        """
+        from ._executor import PoolExecutor  # concurrent.futures costs 10 ms, and few programs use it
+
+        return PoolExecutor(self._running(), timeout=timeout, retries=retries, priority=priority)
+
+    def _let_go(self) -> None:
+        """Whoever holds this pool by another name answers for its end: it may be dropped without `close`."""
+        self._dropped_by_leave = True
+
     # The pool itself.
 
     def close(self) -> None:
@@ -401,7 +431,7 @@ class Pool:
         self.terminate()
 
     def __del__(self, _warn: Any = warnings.warn, _run: str = RUN) -> None:
-        if self._state == _run:
+        if self._state == _run and not self._dropped_by_leave:
             _warn(
                 f"unclosed running multiprocessing pool {self!r}; use `with` or close()", ResourceWarning, source=self
             )
@@ -453,6 +483,10 @@ class Pool:
         """The worker processes.  Reading it starts them all: whoever looks expects as many as he asked for."""
         if self._state == RUN:
             self._repopulate_pool()
+        return self._members()
+
+    def _members(self) -> list[Member]:
+        """The worker processes there are now."""
         return [Member(self._master, seat, pid) for seat, pid in self._master.members()]
 
     @property
