@@ -83,9 +83,7 @@ class ForkfulBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Any:
         """Have the batch *func* run; *callback* is called with its future when it is done."""
         executor = self._executor
-        if (
-            executor is None
-        ):  # another call has ended that shares this backend: one inside a `with` block, or a generator
+        if executor is None:  # a call that shares this backend has ended: inside a `with` block, beside a generator
             executor = self._executor = _executor(*self._wanted)
         future = executor.submit(_call, func)
         if callback is not None:

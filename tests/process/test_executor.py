@@ -23,6 +23,7 @@ import pytest
 import forkful
 from forkful import errors
 from forkful._core import wheel
+from forkful._core.books import SENT
 from forkful.futures import ProcessPoolExecutor
 
 from . import executor_tasks, tasks
@@ -86,7 +87,9 @@ def test_an_exception_comes_back_with_the_remote_traceback(pool: forkful.Pool) -
     future = pool.executor().submit(executor_tasks.fail, "where is it")
     with pytest.raises(LookupError, match="where is it") as caught:
         future.result(WATCHDOG)
-    assert "raise LookupError(what)" in str(caught.value.__cause__)
+    cause = caught.value.__cause__
+    assert "raise LookupError(what)" in str(cause)
+    assert type(cause) is concurrent.futures.process._RemoteTraceback  # the standard library's own tests look at this
     assert type(future.exception()) is LookupError
 
 
@@ -208,12 +211,15 @@ def test_a_call_can_be_cancelled_until_it_starts(pool: forkful.Pool, gate: Gate,
     """Also one that was sent to the worker already; ``wait`` and ``as_completed`` hear of it."""
     executor = pool.executor()
     log = tmp_path / "log"
+    list(executor.map(tasks.noted, [str(tmp_path / "before")] * 500, range(500)))  # it is short: several are sent ahead
     first = executor.submit(executor_tasks.open_gate, gate.path)
     gate.await_arrival()
     queued = [executor.submit(tasks.noted, str(log), number) for number in range(3)]
     assert first.running()
     assert "state=running" in repr(first)
-    assert not queued[0].running()
+    assert len(pool._pool) == 1  # which also sends what was just submitted
+    assert {task.state for future in queued if future._call and (task := future._call._task)} == {SENT}
+    assert not any(future.running() for future in queued)
     assert not first.cancel()
     assert queued[0].cancel()
     assert queued[0].cancelled()

@@ -83,6 +83,16 @@ def test_no_jobs_at_all_is_an_error() -> None:
 
 def test_one_job_is_this_process() -> None:
     assert joblib.Parallel(n_jobs=1)([delayed(os.getpid)()]) == [os.getpid()]
+    assert forkful.joblib._kept is None  # nor was a pool made
+
+
+def test_workers_that_are_kept_may_be_dropped_without_a_warning() -> None:
+    """Warnings are errors here."""
+    executor = forkful.joblib._executor(2, None, {})
+    pid = executor.submit(os.getpid).result(WATCHDOG)
+    del executor
+    forkful.joblib.release()
+    assert wait_for_ends([pid]) == []
 
 
 def test_workers_are_kept_for_the_next_call_of_the_same_kind() -> None:

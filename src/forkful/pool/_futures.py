@@ -258,9 +258,7 @@ class PoolFuture(Future[T]):
         assert outcome is not None
         success, value = outcome
         try:
-            if self._state == CANCELLED:
-                self.set_running_or_notify_cancel()
-            elif success:
+            if success:
                 self.set_result(value)
             elif self._cancelling and isinstance(value, TaskCancelled):
                 if super().cancel():
