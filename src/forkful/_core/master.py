@@ -205,6 +205,16 @@ class Master:
         self._handle([Cancel(tasks, kill)])
         self.wheel.ensure()
 
+    def forsake(self, sink: object) -> None:
+        """Nobody wants what *sink* has not heard of yet: see to it that what has not started is taken back.
+
+        The garbage collector may call this at any point of any thread; so it is only noted.
+        """
+        tasks = self.tasks_of(sink)
+        if tasks:
+            self._later.append(Cancel(tasks, kill=False))
+            self.nudge()
+
     def start_workers(self, count: int) -> None:
         """Start workers until there are *count*."""
         self._handle([Hire(count)])

@@ -81,6 +81,7 @@ class Calls:
         if chunksize is not None:
             chunksize = check_size("chunksize", chunksize)
         failure: Exception | None = None
+        _check_synchronous(iterable)
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
         elif type(iterable) not in _SLICED:
@@ -131,6 +132,7 @@ class Calls:
         chunksize = check_size("chunksize", chunksize)
         if buffersize is not None:
             buffersize = check_size("buffersize", buffersize)
+        _check_synchronous(iterable)
         iterator, plain = iter(iterable), type(iterable) in PLAIN
         key, name = self._master.functions.register(func)
         exact = self._options.maxtasksperchild is not None
@@ -150,6 +152,14 @@ class Calls:
             stream.drop()
             raise
         return stream
+
+
+def _check_synchronous(iterable: Any) -> None:
+    if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
+        raise TypeError(
+            f"a map reads an ordinary iterable, not an asynchronous one such as {codec.short_repr(iterable)}: collect it "
+            f"first (`[item async for item in ...]`), or await an apply_async for each of its items"
+        )
 
 
 def _refuse(result: AsyncResult[Any], error: BaseException) -> None:

@@ -18,6 +18,7 @@ from .._core.supervisor import Supervisor
 from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
+from ._completed import CompletedIterator
 from ._iterators import IMapIterator, OutcomeIterator
 from ._options import CallLimits, Options, check_options, check_processes, cpu_count, start_method_of
 from ._results import AsyncResult, MapResult
@@ -317,6 +318,43 @@ class Pool:
         calls = self._running()._calls
         return IMapIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=False))
 
+    def istarmap(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+    ) -> IMapIterator[R]:
+        """`imap` with each element unpacked: ``starmap``, as lazy as `imap`.
+
+        >>> with Pool(2) as pool:
+        ...     list(pool.istarmap(pow, [(2, 3), (3, 2)]))
+        [8, 9]
+        """
+        limits = self._limits(timeout, retries, priority)
+        calls = self._running()._calls
+        return IMapIterator(self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=True))
+
+    def istarmap_unordered(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+    ) -> IMapIterator[R]:
+        """`istarmap` with results as they arrive."""
+        limits = self._limits(timeout, retries, priority)
+        calls = self._running()._calls
+        return IMapIterator(self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=False))
+
     def outcomes(
         self,
         func: Callable[[T], Any],
@@ -340,6 +378,25 @@ class Pool:
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
         return OutcomeIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=ordered))
+
+    def as_completed(self, results: Iterable[AsyncResult[R]], timeout: float | None = None) -> CompletedIterator[R]:
+        """The *results*, each once, as they get ready: those that are ready now first.
+
+        They may be of several pools.  The loop over them can also be an ``async for``.
+
+        Args:
+            timeout: seconds from now in which all of them must come.
+
+        Raises:
+            TypeError: one of *results* is none.
+            ResultTimeout: (a ``multiprocessing.TimeoutError``) in the loop: time is up.  The tasks go on.
+
+        >>> with Pool(2) as pool:
+        ...     results = [pool.apply_async(abs, (number,)) for number in (-1, -2)]
+        ...     sorted(result.get() for result in pool.as_completed(results))
+        [1, 2]
+        """
+        return CompletedIterator(results, timeout)
 
     def _limits(self, timeout: float | None, retries: int | None, priority: int | None) -> CallLimits:
         limits = self._options.limits
@@ -395,6 +452,16 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.terminate()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        from ._awaiting import run_in_thread  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+
+        await run_in_thread(self.terminate)
 
     def __del__(self, _warn: Any = warnings.warn, _run: str = RUN) -> None:
         if self._state == _run:
