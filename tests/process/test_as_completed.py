@@ -14,7 +14,7 @@ import pytest
 
 import forkful
 from forkful import errors
-from forkful._core.crew import Crew
+from forkful._core.wheel import Wheel
 
 from . import tasks, view_tasks
 from .support import WATCHDOG, Program, assert_works
@@ -133,22 +133,24 @@ def test_a_dropped_iterator_leaves_nothing_behind(pool: Any, tmp_path: Path) -> 
     assert pending.get(WATCHDOG) == 1
 
 
-def test_in_a_callback(pool: Any) -> None:
+def test_in_a_callback() -> None:
     """There a result can be had as soon as it is known: its own callback comes later."""
     order: list[Any] = []
     submitted = threading.Event()
     others: list[Any] = []
 
-    def look(_: object) -> None:
-        assert submitted.wait(WATCHDOG)
-        order.extend(result.get(WATCHDOG) for result in pool.as_completed(others, timeout=WATCHDOG))
-        order.append("first")
+    with forkful.Pool(1, context="fork") as pool:  # one worker: the callbacks come in order
 
-    first = pool.apply_async(tasks.double, (1,), callback=look)
-    others += [pool.apply_async(tasks.double, (n,), callback=lambda value: order.append(-value)) for n in (2, 3)]
-    submitted.set()
-    for result in (first, *others):
-        result.get(WATCHDOG)
+        def look(_: object) -> None:
+            assert submitted.wait(WATCHDOG)
+            order.extend(result.get(WATCHDOG) for result in pool.as_completed(others, timeout=WATCHDOG))
+            order.append("first")
+
+        first = pool.apply_async(tasks.double, (1,), callback=look)
+        others += [pool.apply_async(tasks.double, (n,), callback=lambda value: order.append(-value)) for n in (2, 3)]
+        submitted.set()
+        for result in (first, *others):
+            result.get(WATCHDOG)
     assert sorted(order[:2]) == [4, 6]
     assert order[2] == "first"
     assert sorted(order[3:]) == [-6, -4]
@@ -192,7 +194,7 @@ def test_ctrl_c_loses_nothing(pool: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
     pending = pool.apply_async(view_tasks.pass_gate, (gate.path, 1))
     completed = pool.as_completed([pending], timeout=WATCHDOG)
     with monkeypatch.context() as patch:
-        patch.setattr(Crew, "wait", _interrupted)
+        patch.setattr(Wheel, "_take", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             next(completed)
     gate.open()
@@ -200,7 +202,8 @@ def test_ctrl_c_loses_nothing(pool: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert_works(pool)
 
 
-def _interrupted(_crew: Crew, _left: int | None) -> Any:
+def _interrupted(_wheel: Wheel, _waiter: Any) -> bool:
+    assert threading.current_thread() is threading.main_thread()  # the background thread does not come here
     raise KeyboardInterrupt
 
 
@@ -230,6 +233,7 @@ def test_in_a_forked_child(tmp_path: Path) -> None:
     code = """
 import asyncio, os, forkful
 from forkful import errors
+from forkful._core.wheel import Wheel
 from tests.process import tasks
 if __name__ == "__main__":
     pool = forkful.Pool(1, context="fork")

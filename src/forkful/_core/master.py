@@ -213,7 +213,8 @@ class Master:
         tasks = self.tasks_of(sink)
         if tasks:
             self._later.append(Cancel(tasks, kill=False))
-            self.nudge()
+            self.wheel.hand_over()
+            self._wake()
 
     def start_workers(self, count: int) -> None:
         """Start workers until there are *count*."""
@@ -285,6 +286,10 @@ class Master:
         return inside
 
     # Asking.
+
+    def is_delivering(self) -> bool:
+        """Whether the caller is user code that runs as a result is handed over."""
+        return threading.get_ident() in self._delivering
 
     @property
     def limits(self) -> Limits:
@@ -577,7 +582,8 @@ class Master:
         outer, self._polling = self._polling, True
         try:
             # Whoever changed one of these before it could see `_polling` has not woken us.
-            if slot.settled or self._inbox or self._crew.unseen or self._dropped or self._state.due != due:
+            news = self._inbox or self._later or self._crew.unseen or self._dropped
+            if slot.settled or news or self._state.due != due:
                 left = 0
             return self._crew.wait(left)
         finally:

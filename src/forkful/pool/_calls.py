@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._core import codec
 from .._core.books import Task
@@ -25,6 +25,9 @@ from ._iterators import Stream
 from ._options import Call, CallLimits, Options, check_size
 from ._results import AsyncResult, Home, MapResult
 
+if TYPE_CHECKING:
+    from ._admission import Admission
+
 _SLICED = (list, tuple, range)
 
 
@@ -34,6 +37,11 @@ class Calls:
     def __init__(self, master: Master, options: Options) -> None:
         self._master = master
         self._options = options
+        self.admission: Admission | None = None
+        if options.max_pending is not None:
+            from ._admission import Admission  # few pools have one
+
+            self.admission = Admission(master, options.max_pending, block=options.block)
 
     def call(
         self, result: AsyncResult[Any], func: Any, args: Any, kwds: Mapping[str, Any] | None, limits: CallLimits

@@ -84,7 +84,10 @@ class Pool:
         idle_timeout: seconds that a worker beyond the least may have nothing to do before it leaves; 60 with
             ``(least, most)``, else None: it stays.
         max_memory_per_worker: a worker that holds more between two tasks is replaced: ``"500MB"``, or bytes.
-        max_pending: the most calls of `apply_async` that have not ended; further ones wait, or raise `PoolFull`.
+        max_pending: the most calls of `apply_async` that have not ended, queued or running; 1 or more.  Further ones
+            wait in `apply_async`, or raise `PoolFull`.  A call counts until its value is known, so that its callback
+            may submit the next.  `apply`, which waits itself, does not count, and a map has its window.
+            None: no limit.
         block: whether they wait; every `apply_async` takes its own.
         finalizer: called without arguments by each worker that leaves because it was told to, as the last thing.
         capture_output: attach what a task prints to its result.
@@ -195,6 +198,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        block: bool | None = None,
     ) -> AsyncResult[R]:
         """Have ``func(*args, **kwds)`` called in a worker; an `AsyncResult` at once.
 
@@ -203,12 +207,21 @@ class Pool:
         Args:
             callback: called with the value, in the pool's callback thread.
             error_callback: called with the exception instead.
+            block: in a pool with *max_pending*, whether to wait for room.  None: as the pool was told.
+
+        Raises:
+            PoolFull: there is no room, and it is not to wait.
+            PoolClosed: the pool takes no more work; also where that comes to be while this waits.
         """
         limits = self._limits(timeout, retries, priority)
         result: AsyncResult[R] = AsyncResult(self._running(), callback, error_callback)
         task = self._calls.call(result, func, args, kwds, limits)
         if task is not None:
-            self._master.submit(task)
+            admission = self._calls.admission
+            if admission is None:
+                self._master.submit(task)
+            else:
+                admission.submit(task, result, self._running, block=block)
         return result
 
     # Maps.
@@ -411,6 +424,7 @@ class Pool:
         if self._state == RUN:
             self._state = CLOSE
             self._master.close()
+            self._wake_submitters()
 
     def terminate(self) -> None:
         """End at once: every pending result ends with `PoolTerminated`, every worker is stopped."""
@@ -420,6 +434,7 @@ class Pool:
         self._master.terminate(
             PoolTerminated("the pool was terminated before this was done; close() and join() let it finish")
         )
+        self._wake_submitters()
         self._end(_PATIENCE)
 
     def join(self) -> None:
@@ -434,6 +449,11 @@ class Pool:
             raise ValueError("Pool is still running; call close() or terminate() before join()")
         self._master.lift_windows()
         self._end(_PATIENCE if self._state == TERMINATE else None)
+
+    def _wake_submitters(self) -> None:
+        admission = self._calls.admission
+        if admission is not None:
+            admission.wake()
 
     def _end(self, patience: float | None) -> None:
         if self._master.foreign:
