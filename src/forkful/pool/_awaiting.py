@@ -16,6 +16,7 @@ from ..errors import PoolClosed
 
 if TYPE_CHECKING:
     from .._core.master import Master
+    from ._bars import Watch
     from ._results import AsyncResult
 
 
@@ -101,6 +102,13 @@ async def await_change(watched: Watched, masters: Sequence[Master], seconds: flo
         watched.unwatch(bell.ring)
         if alarm is not None:
             alarm.cancel()
+
+
+async def await_shown(progress: Watch) -> None:
+    """Until the bar of a map that is over has said its last word."""
+    bell = Bell()
+    progress.finish(bell.ring)
+    await bell
 
 
 async def give_way() -> None:

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.master import FOREIGN
 from .._core.wheel import Slot
-from ..errors import InitializerError, PoolClosed, ResultTimeout
+from ..errors import InitializerError, PoolClosed, PoolTerminated, ResultTimeout
 from ._options import check_wait
 from ._outcome import Outcome
 
 if TYPE_CHECKING:
     from .._core.books import Task
     from .._core.master import Master
+    from ._bars import Watch
     from ._feed import StreamFeed
 
 T = TypeVar("T")
 
+_PATIENCE_S = 0.5  # that a progress bar is waited for to say its last word
 _UNBROKEN_MOST = 64  # results that are there a coroutine may fetch before other tasks of its loop have their turn
 
 
@@ -34,6 +36,7 @@ class Stream:
         self._master = master
         self._ordered = ordered
         self._feed: StreamFeed | None = None
+        self.progress: Watch | None = None
         self._lock = threading.RLock()
         self._items: deque[Outcome] = deque()
         self._early: dict[int, Outcome] = {}  # arrived before their turn
@@ -69,6 +72,8 @@ class Stream:
             self._items.clear()
             self._early.clear()
         self._release()
+        if self.progress is not None:
+            self.progress.finish()
         self._notify()  # another thread, or task, may be waiting here
 
     # The reader's side.
@@ -214,6 +219,8 @@ class Stream:
         with self._lock:
             if self._length is None:
                 self._length, self._error = length, error
+                if self.progress is not None and error is None:
+                    self.progress.tally.total = length
         self._notify()
 
     def _add(self, outcomes: list[Outcome]) -> None:
@@ -221,6 +228,10 @@ class Stream:
             return
         with self._lock:
             self._arrived += len(outcomes)
+            if self.progress is not None:
+                errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+                ended_with_the_pool = sum(1 for error in errors if isinstance(error, PoolTerminated))
+                self.progress.count(len(outcomes) - ended_with_the_pool, len(errors) - ended_with_the_pool)
             if not self._ordered:
                 self._items.extend(outcomes)
             else:
@@ -233,6 +244,8 @@ class Stream:
         self._notify()
 
     def _notify(self) -> None:
+        if self.progress is not None and self._ended():
+            self.progress.finish()
         with self._lock:
             slot, bells = self._slot, self._bells
             if (slot is None and not bells) or not (self._items or self._ended()):
@@ -256,6 +269,9 @@ class _Reader:
 
     def __del__(self) -> None:
         self._stream.drop()
+        progress = self._stream.progress
+        if progress is not None:
+            progress.await_shown(_PATIENCE_S)
 
     def close(self) -> None:
         """Leave the rest: no further input is read, what has not started never does, what runs ends unheard.
@@ -263,11 +279,12 @@ class _Reader:
         Dropping the iterator does the same.
         """
         self._stream.drop()
-        self._pool = None
+        self._let_go()
 
     async def aclose(self) -> None:
-        """`close`, for ``contextlib.aclosing``; it waits for nothing."""
-        self.close()
+        """`close`, for ``contextlib.aclosing``."""
+        self._stream.drop()
+        await self._let_go_async()
 
     def _fetch(self, timeout: float | None) -> Outcome:
         try:
@@ -276,12 +293,19 @@ class _Reader:
             raise
         except BaseException:
             if self._stream.over():
-                self._pool = None
+                self._let_go()
             raise
         if outcome is None:
-            self._pool = None
+            self._let_go()
             raise StopIteration
         return outcome
+
+    def _let_go(self) -> None:
+        """There is nothing left to read; and nothing to be drawn, when the caller writes his next line."""
+        self._pool = None
+        progress = self._stream.progress
+        if progress is not None:
+            progress.await_shown(_PATIENCE_S)
 
     async def _fetch_async(self) -> Outcome:
         """`_fetch` for a coroutine.  Nothing is lost when its task is cancelled meanwhile: that comes next time."""
@@ -298,12 +322,23 @@ class _Reader:
                     raise StopAsyncIteration
                 self._unbroken = 0
                 await await_change(stream, [stream._master])
-        except BaseException:
+        except Exception:
             if stream.over():
-                self._pool = None
+                await self._let_go_async()
             del self  # the traceback holds this frame, and would hold the iterator
             raise
+        except BaseException:  # cancelled
+            del self
+            raise
         return outcome
+
+    async def _let_go_async(self) -> None:
+        self._pool = None
+        progress = self._stream.progress
+        if progress is not None:
+            from ._awaiting import await_shown
+
+            await await_shown(progress)
 
 
 class IMapIterator(_Reader, Iterator[T], AsyncIterator[T], Generic[T]):

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from .._core import inheritance
 from .._core.equipment import Equipment
@@ -18,10 +18,12 @@ from .._core.supervisor import Supervisor
 from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
-from ._completed import CompletedIterator
 from ._iterators import IMapIterator, OutcomeIterator
 from ._options import CallLimits, Options, check_options, check_processes, cpu_count, start_method_of
 from ._results import AsyncResult, MapResult
+
+if TYPE_CHECKING:
+    from ._completed import CompletedIterator
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -156,7 +158,7 @@ class Pool:
         self._calls = Calls(self._master, options)
         self._callbacks = Callbacks()
         self._state = RUN
-        self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._callbacks)
+        self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._calls, self._callbacks)
         at_once = options.size.most if initializer is not None and options.idle_timeout is None else options.size.least
         if at_once:
             self._master.start_workers(at_once)
@@ -235,6 +237,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> list[R]:
         """``[func(x) for x in iterable]``, in parallel.
 
@@ -243,8 +246,20 @@ class Pool:
         Args:
             chunksize: the most elements that travel together; None lets the pool choose from how long they take.
             timeout: seconds for each element.
+            progress: shows how many elements have ended, those that failed included.  True: a bar on standard error, or
+                a line now and then where that is no terminal.  A bar such as tqdm's, that is an object with
+                ``update(n)``: it is told of *n* more, ten times a second, and stays yours to close.  What makes such a
+                bar when it is called with ``total=`` (the number of elements, or None), such as tqdm itself: that bar
+                is closed too.  A bar is told by a thread of its own; one that raises is logged, and told no more.
+
+        Raises:
+            TypeError: *progress* is none of these.
+            BaseException: the first error, by position.
         """
-        return self.map_async(func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority).get()
+        result = self.map_async(
+            func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority, progress=progress
+        )
+        return result.get() if progress is None else _get_with_bar(result)
 
     def map_async(
         self,
@@ -257,10 +272,12 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> MapResult[R]:
         """`map` without waiting: a `MapResult` at once.  A callback is called once, with the whole list."""
         limits = self._limits(timeout, retries, priority)
-        return self._calls.map(self._running(), func, iterable, EACH, chunksize, limits, callback, error_callback)
+        calls, pool = self._calls, self._running()
+        return calls.map(pool, func, iterable, EACH, chunksize, limits, callback, error_callback, progress)
 
     def starmap(
         self,
@@ -271,9 +288,13 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> list[R]:
         """`map` with each element unpacked: ``[func(*x) for x in iterable]``."""
-        return self.starmap_async(func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority).get()
+        result = self.starmap_async(
+            func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority, progress=progress
+        )
+        return result.get() if progress is None else _get_with_bar(result)
 
     def starmap_async(
         self,
@@ -286,10 +307,12 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> MapResult[R]:
         """`starmap` without waiting: a `MapResult` at once."""
         limits = self._limits(timeout, retries, priority)
-        return self._calls.map(self._running(), func, iterable, STAR, chunksize, limits, callback, error_callback)
+        calls, pool = self._calls, self._running()
+        return calls.map(pool, func, iterable, STAR, chunksize, limits, callback, error_callback, progress)
 
     def imap(
         self,
@@ -301,6 +324,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> IMapIterator[R]:
         """`map` as a lazy iterator, in order.
 
@@ -313,7 +337,9 @@ class Pool:
         """
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return IMapIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=True))
+        return IMapIterator(
+            self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=True, progress=progress)
+        )
 
     def imap_unordered(
         self,
@@ -325,11 +351,14 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> IMapIterator[R]:
         """`imap` with results as they arrive."""
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return IMapIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=False))
+        return IMapIterator(
+            self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=False, progress=progress)
+        )
 
     def istarmap(
         self,
@@ -341,6 +370,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> IMapIterator[R]:
         """`imap` with each element unpacked: ``starmap``, as lazy as `imap`.
 
@@ -350,7 +380,9 @@ class Pool:
         """
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return IMapIterator(self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=True))
+        return IMapIterator(
+            self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=True, progress=progress)
+        )
 
     def istarmap_unordered(
         self,
@@ -362,11 +394,14 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> IMapIterator[R]:
         """`istarmap` with results as they arrive."""
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return IMapIterator(self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=False))
+        return IMapIterator(
+            self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=False, progress=progress)
+        )
 
     def outcomes(
         self,
@@ -379,6 +414,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Any = None,
     ) -> OutcomeIterator:
         """`imap` that tells how each element ended instead of raising: an iterator of `Outcome`.
 
@@ -390,7 +426,9 @@ class Pool:
         """
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return OutcomeIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=ordered))
+        return OutcomeIterator(
+            self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=ordered, progress=progress)
+        )
 
     def as_completed(self, results: Iterable[AsyncResult[R]], timeout: float | None = None) -> CompletedIterator[R]:
         """The *results*, each once, as they get ready: those that are ready now first.
@@ -409,6 +447,8 @@ class Pool:
         ...     sorted(result.get() for result in pool.as_completed(results))
         [1, 2]
         """
+        from ._completed import CompletedIterator  # few programs need it
+
         return CompletedIterator(results, timeout)
 
     def _limits(self, timeout: float | None, retries: int | None, priority: int | None) -> CallLimits:
@@ -459,6 +499,7 @@ class Pool:
         if self._master.foreign:
             return  # in a forked child there is nothing to end: the workers are the parent's
         self._master.await_end()
+        self._calls.await_bars(patience)
         self._callbacks.close(patience)
         if not self._callbacks.is_current():  # there, the finalizer does what is left
             self._master.dispose()
@@ -565,6 +606,14 @@ def _tell_choices(stats: dict[str, Any]) -> str:
     )
 
 
+def _get_with_bar(result: MapResult[R]) -> list[R]:
+    try:
+        return result.get()
+    except BaseException:  # perhaps Ctrl-C, and the map goes on
+        result.leave_bar(_PATIENCE)
+        raise
+
+
 def _equip(options: Options) -> Equipment:
     """What each worker gets; decides how it is started."""
     method, chosen = start_method_of(options.context)
@@ -600,10 +649,11 @@ def _bound(options: Options) -> Limits:
     )
 
 
-def _end_dropped(master: Master, callbacks: Callbacks) -> None:
+def _end_dropped(master: Master, calls: Calls, callbacks: Callbacks) -> None:
     """The pool was collected, or the program ends, without close()."""
     if master.foreign:
         return
     master.drop(PoolTerminated("the pool was dropped, or the program ended, before this was done"))
     if not sys.is_finalizing():
+        calls.await_bars(_PATIENCE)
         callbacks.close(_PATIENCE)

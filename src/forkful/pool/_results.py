@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import deque
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .._core import codec
 from .._core.wheel import Slot, run_quietly
-from ..errors import InitializerError, ResultTimeout, TaskCancelled
+from ..errors import InitializerError, PoolTerminated, ResultTimeout, TaskCancelled
 from ._callbacks import Callback, Callbacks
 from ._options import check_wait
 
 if TYPE_CHECKING:
     from .._core.books import Task
     from .._core.master import Master
+    from ._bars import Watch
     from ._feed import Feed
 
 T = TypeVar("T")
@@ -283,7 +285,7 @@ class AsyncResult(Slot, Generic[T]):
 class MapResult(AsyncResult[list[T]]):
     """The results of one map, to come; ready when every element has ended.  ``get`` raises the first error by position."""
 
-    __slots__ = ("_error", "_error_at", "_left", "_lock", "_source", "_values")
+    __slots__ = ("_error", "_error_at", "_left", "_lock", "_source", "_values", "_watch")
 
     def __init__(
         self, pool: Home, length: int, callback: Callback | None = None, error_callback: Callback | None = None
@@ -295,6 +297,7 @@ class MapResult(AsyncResult[list[T]]):
         self._error: BaseException | None = None
         self._error_at = length
         self._source: Feed | None = None
+        self._watch: Watch | None = None
 
     def follow(self, source: Feed) -> None:
         """*source* makes this map's tasks; it is stopped when the map ends early."""
@@ -305,6 +308,8 @@ class MapResult(AsyncResult[list[T]]):
         with self._lock:
             self._values[index : index + len(values)] = values
             self._left -= len(values)
+            if self._watch is not None:
+                self._watch.count(len(values), 0)
         self._conclude()
 
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
@@ -359,6 +364,8 @@ class MapResult(AsyncResult[list[T]]):
             if self._error is None or index < self._error_at:
                 self._error, self._error_at = error, index
             self._left -= count
+            if self._watch is not None and not isinstance(error, PoolTerminated):
+                self._watch.count(count, count)
         self._conclude()
 
     def _conclude(self) -> None:
@@ -368,7 +375,22 @@ class MapResult(AsyncResult[list[T]]):
             else:
                 self._end(False, self._error)
 
+    def _end(self, success: bool, value: Any) -> None:
+        """With a progress bar the end is when that has shown it, as it is when a callback has run."""
+        if self._watch is None:
+            super()._end(success, value)
+        else:
+            self._watch.finish(functools.partial(super()._end, success, value))
+
+    def leave_bar(self, patience: float) -> None:
+        """Whoever waited has gone: no bar is to move on his terminal."""
+        if self._watch is not None:
+            self._watch.finish()
+            self._watch.await_shown(patience)
+
     def _settle(self, pool: Home) -> None:
         self._source = None
         self._values = []
+        if self._watch is not None:
+            self._watch.finish()  # if the map was ended from outside
         super()._settle(pool)
