@@ -168,13 +168,15 @@ def test_shielded(pool: Any, run: Run[Any], tmp_path: Path) -> None:
     run(main())
 
 
-def test_cancelled_as_it_arrives(pool: Any, run: Run[Any]) -> None:
+def test_cancelled_as_it_arrives(pool: Any, run: Run[Any], tmp_path: Path) -> None:
     """The task is told of its cancelling; the value is not lost."""
+    gate = Gate(tmp_path)
 
     async def main() -> None:
-        result = pool.apply_async(tasks.double, (4,))
+        result = pool.apply_async(view_tasks.pass_gate, (gate.path, 8))
         waiting = asyncio.ensure_future(result)
         await asyncio.sleep(0)
+        gate.open()
         result.get(WATCHDOG)  # ready now, and the loop has not heard of it
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -267,6 +269,26 @@ def test_the_end_of_the_pool_ends_the_wait(run: Run[Any]) -> None:
             assert isinstance(end, errors.PoolTerminated)
 
     run(main())
+
+
+def test_no_thread_to_be_had(pool: Any, run: Run[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the event loop stands still until the result is there: better than for ever."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "forkful-pool":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def main() -> None:
+        assert await pool.apply_async(tasks.nap, (0.01,)) == 0.01
+        assert [value async for value in pool.imap(tasks.double, range(50))] == list(range(0, 100, 2))
+        results = [pool.apply_async(tasks.double, (number,)) for number in range(5)]
+        assert {result async for result in pool.as_completed(results, timeout=WATCHDOG)} == set(results)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        run(main())
 
 
 # async for

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.master import FOREIGN
+from .._core.wheel import Slot
 from ..errors import PoolClosed
 
 if TYPE_CHECKING:
     from .._core.master import Master
+    from .._core.wheel import Wheel
     from ._bars import Watch
     from ._results import AsyncResult
 
@@ -33,14 +35,19 @@ class Watched(Protocol):
 class Bell:
     """Wakes the task that awaits it, once, from any thread."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_future", "_loop", "_slot", "_wheel")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = self._loop.create_future()
+        self._slot = Slot()
+        self._wheel: Wheel | None = None  # of the pool whose loop is run here
 
     def ring(self, _: object = None) -> None:
         """Wake it.  Nothing happens when it was woken, was cancelled, or its loop has been closed."""
+        self._slot.settled = True
+        if self._wheel is not None:
+            self._wheel.settle(self._slot)
         try:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:  # the loop is closed: nobody waits there any more
@@ -53,6 +60,16 @@ class Bell:
     def has_rung(self) -> bool:
         """Whether the task has been woken."""
         return self._future.done()
+
+    def have_driven(self, masters: Iterable[Master]) -> None:
+        """See to it that somebody runs the loops of *masters* until this rings.
+
+        Where no thread is to be had for one of them, that is us, and the event loop stands still: better than for ever.
+        """
+        for master in masters:
+            if not master.wheel.hand_over():
+                self._wheel = master.wheel
+                master.wait(self._slot)
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._future.__await__()
@@ -73,7 +90,7 @@ def await_result(result: AsyncResult[Any]) -> Generator[Any, None, None]:
     bell = Bell()
     result._when_had(bell.ring)
     try:
-        master.wheel.hand_over()
+        bell.have_driven([master])
         yield from bell.__await__()
     except asyncio.CancelledError:
         result.cancel(kill=True)
@@ -95,8 +112,7 @@ async def await_change(watched: Watched, masters: Sequence[Master], seconds: flo
         return
     alarm = None if seconds is None else asyncio.get_running_loop().call_later(seconds, bell.ring)
     try:
-        for master in masters:
-            master.wheel.hand_over()
+        bell.have_driven(masters)
         await bell
     finally:
         watched.unwatch(bell.ring)

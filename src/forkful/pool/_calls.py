@@ -23,7 +23,7 @@ from ._feed import (
     explain_refusal,
 )
 from ._iterators import Stream
-from ._options import Call, CallLimits, Options, check_size
+from ._options import Call, CallLimits, Options, Progress, check_size
 from ._results import AsyncResult, Home, MapResult
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Calls:
         result._task = task
         return task
 
-    def _follow(self, progress: Any, func: Any, total: int | None) -> Watch | None:
+    def _follow(self, progress: Progress, func: Any, total: int | None) -> Watch | None:
         from ._bars import follow  # few maps have a bar
 
         watch = follow(progress, func, total)
@@ -102,7 +102,7 @@ class Calls:
         limits: CallLimits,
         callback: Callback | None,
         error_callback: Callback | None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> MapResult[Any]:
         """A map whose elements are all there: *func* applied to each as *style* says."""
         if chunksize is not None:
@@ -156,7 +156,7 @@ class Calls:
         limits: CallLimits,
         *,
         ordered: bool,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> Stream:
         """A map that is read as its results are."""
         chunksize = check_size("chunksize", chunksize)

@@ -19,7 +19,7 @@ from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
 from ._iterators import IMapIterator, OutcomeIterator
-from ._options import CallLimits, Options, check_options, check_processes, cpu_count, start_method_of
+from ._options import CallLimits, Options, Progress, check_options, check_processes, cpu_count, start_method_of
 from ._results import AsyncResult, MapResult
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class Pool:
             wait in `apply_async`, or raise `PoolFull`.  A call counts until its value is known, so that its callback
             may submit the next.  `apply`, which waits itself, does not count, and a map has its window.
             None: no limit.
-        block: whether they wait; every `apply_async` takes its own.
+        block: whether they wait; every `apply_async` takes its own.  In a coroutine they must not: it would hold up the
+            event loop.
         finalizer: called without arguments by each worker that leaves because it was told to, as the last thing.
         capture_output: attach what a task prints to its result.
         timeout: seconds any one task may run; its worker is then killed and replaced, and it ends with `TaskTimeout`.
@@ -237,7 +238,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> list[R]:
         """``[func(x) for x in iterable]``, in parallel.
 
@@ -272,9 +273,12 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> MapResult[R]:
-        """`map` without waiting: a `MapResult` at once.  A callback is called once, with the whole list."""
+        """`map` without waiting: a `MapResult` at once.  A callback is called once, with the whole list.
+
+        With *progress* it is ready when the bar has been told of every element.
+        """
         limits = self._limits(timeout, retries, priority)
         calls, pool = self._calls, self._running()
         return calls.map(pool, func, iterable, EACH, chunksize, limits, callback, error_callback, progress)
@@ -288,7 +292,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> list[R]:
         """`map` with each element unpacked: ``[func(*x) for x in iterable]``."""
         result = self.starmap_async(
@@ -307,7 +311,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> MapResult[R]:
         """`starmap` without waiting: a `MapResult` at once."""
         limits = self._limits(timeout, retries, priority)
@@ -324,7 +328,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> IMapIterator[R]:
         """`map` as a lazy iterator, in order.
 
@@ -334,6 +338,10 @@ class Pool:
 
         Args:
             chunksize: elements read from the iterable together; at most *buffersize*.
+            progress: as for `map`; the total is known where the iterable has a length, or has been read.
+
+        In a coroutine, loop with ``async for``.  To leave the loop early is to leave the rest: no further input is read,
+        and what has not started never does.
         """
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
@@ -351,7 +359,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> IMapIterator[R]:
         """`imap` with results as they arrive."""
         limits = self._limits(timeout, retries, priority)
@@ -370,7 +378,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> IMapIterator[R]:
         """`imap` with each element unpacked: ``starmap``, as lazy as `imap`.
 
@@ -394,7 +402,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> IMapIterator[R]:
         """`istarmap` with results as they arrive."""
         limits = self._limits(timeout, retries, priority)
@@ -414,7 +422,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
-        progress: Any = None,
+        progress: Progress = None,
     ) -> OutcomeIterator:
         """`imap` that tells how each element ended instead of raising: an iterator of `Outcome`.
 
