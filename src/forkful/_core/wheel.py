@@ -205,19 +205,21 @@ class Wheel:
                 if self._driver is None and self._needed():
                     self._set_watch()
 
-    def hurry(self) -> None:
-        """Nobody is going to wait here for the work under way: if nobody is at the wheel, the background thread takes it now.
+    def hand_over(self) -> bool:
+        """Somebody waits who cannot drive, such as an event loop: the background thread is to take the wheel now.
 
-        Whoever asked to be told of a result (by a callback, an event loop) should not wait for the end of a watch.
+        Returns:
+            Whether somebody drives, or will; else there is no thread to be had.
         """
-        if self._driver is not None:
-            return
-        with self._gate:
-            if self._driver is None and self._needed():
-                self._set_watch()
-                self._left_at -= _WATCH_NS
-                if self._background is not None:
+        if self._driver is None:
+            with self._gate:
+                if self._driver is None and self._needed():
+                    self._set_watch()
+                    self._left_at -= _WATCH_NS
+                    if self._background is None:
+                        return False
                     self._background.release()
+        return True
 
     def is_background(self) -> bool:
         """Whether the caller is the background thread."""

@@ -171,7 +171,7 @@ class PoolFuture(Future[T]):
     def _hurry(self) -> None:
         ledger = self._ledger
         if ledger is not None and self._state == PENDING:
-            ledger.master.wheel.hurry()
+            ledger.master.wheel.hand_over()
 
     # What users call.
 

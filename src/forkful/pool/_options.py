@@ -8,7 +8,7 @@ import operator
 import os
 import string
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .._core import spawn
 
@@ -43,6 +43,16 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class Bar(Protocol):
+    """What shows how far a map is: tqdm's bars, and whatever else has this method."""
+
+    def update(self, n: int, /) -> object:
+        """So many more elements have ended."""
+
+
+Progress = bool | Bar | Callable[..., Bar] | None
 
 
 class CallLimits(NamedTuple):
