@@ -122,9 +122,10 @@ class Crew:
         return post.child.collect(), post.child.exitcode
 
     def started_at(self, seat: int) -> int:
-        """How many elements the worker at *seat* has started, ever."""
-        post = self.posts.get(seat)
-        return 0 if post is None else post.journal.read_progress()[0]
+        """How many elements the thread at *seat* has started, ever."""
+        worker, lane = divmod(seat, self._threads)
+        post = self.posts.get(worker)
+        return 0 if post is None else post.journals[lane].read_progress()[0]
 
     # Instructions.
 
