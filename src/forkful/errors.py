@@ -19,6 +19,9 @@
 ``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
 ``multiprocessing.pool.MaybeEncodingError``: programs that catch those today go on working.
 
+Executors (`forkful.Pool.executor`) raise subclasses that are the standard library's errors too: a ``WorkerDied`` from
+there is a ``BrokenProcessPool`` as well.
+
 A task that *raises* fails with its own exception, the remote traceback as ``__cause__``.  The classes here are for what
 has no exception of its own.  All of them survive pickling, attributes included.
 """
