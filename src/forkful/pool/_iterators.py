@@ -348,10 +348,9 @@ class _Reader:
         except Exception:
             if stream.over():
                 await self._let_go_async()
-            del self  # the traceback holds this frame, and would hold the iterator
             raise
         except BaseException:  # cancelled
-            del self
+            del self  # the traceback holds this frame, and would hold the iterator
             raise
         return outcome
 
