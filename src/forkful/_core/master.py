@@ -60,6 +60,9 @@ class Source(Protocol):
     function: int
     priority: int
 
+    def functions(self) -> tuple[int, ...]:
+        """Its keys: one more where elements may need another form of it."""
+
     def take(self, room: int) -> list[Task]:
         """Up to *room* elements as tasks; empty when there is nothing now.  Never called by two threads at once."""
 
@@ -99,7 +102,7 @@ class Master:
     def __init__(self, limits: Limits, supervisor: Supervisor) -> None:
         self._state = State(limits)
         self._supervisor = supervisor
-        self.functions = Functions()
+        self.functions = Functions(supervisor.imports_main)
         self._crew = Crew(supervisor, self.functions, limits.threads)
         self._lock: Any = threading.RLock()
         self._inbox: deque[Task] = deque()
@@ -468,7 +471,7 @@ class Master:
 
     def _functions_in_use(self) -> set[int]:
         state = self._state
-        used = {source.function for source in list(self._sources)}
+        used = {key for source in list(self._sources) for key in source.functions()}
         used.update(task.function for task in (*state.backlog, *self._inbox))
         for seat in state.seats.values():
             used.update(task.function for task in seat.sent)

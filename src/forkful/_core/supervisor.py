@@ -131,6 +131,13 @@ class Supervisor:
             self._bound[place].add(post)
         return post
 
+    def imports_main(self) -> bool:
+        """Whether every worker runs this process's ``__main__``, or has it: then functions of it go by name."""
+        if self.start_method == "fork":
+            return True
+        initializer = self.equipment.initializer
+        return initializer is not None and codec.mentions_main(inheritance.pack_inheritance(initializer)[0])
+
     def _start(self, setup: list[bytes | memoryview], extra: list[int]) -> Post:
         self.newest = post = Post(self._numbers, self.equipment.threads)
         try:

@@ -62,7 +62,10 @@ class Calls:
         try:
             payload = codec.encode(call)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
-            key, name = self._master.functions.register(func)
+            functions = self._master.functions
+            key, name = functions.register(func)
+            if key in functions.portable and codec.mentions_main(payload):
+                key, name = functions.register_by_name(func)
         except BaseException as error:  # user code (__reduce__) may raise anything
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
@@ -91,6 +94,12 @@ class Calls:
         """The most tasks that can run at once."""
         limits = self._master.limits
         return limits.most * limits.threads
+
+    def _register(self, func: Any) -> tuple[int, str, int | None]:
+        """A map's function: its key, its name, and the key of its other form, if there is one."""
+        functions = self._master.functions
+        key, name = functions.register(func)
+        return key, name, functions.register_by_name(func)[0] if key in functions.portable else None
 
     def map(
         self,
@@ -129,14 +138,14 @@ class Calls:
             result.conclude_empty()
             return result
         try:
-            key, name = self._master.functions.register(func)
+            key, name, by_name = self._register(func)
         except BaseException as error:  # user code (__reduce__) may raise anything
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
             return result
         guarded = limits.timeout is not None or limits.retries > 0
         exact = self._options.maxtasksperchild is not None
         most = chunksize or default_chunksize(len(items), self._hands())
-        call = Call(key, name, style, limits, guarded, most, exact)
+        call = Call(key, name, style, limits, guarded, most, exact, by_name)
         feed = SequenceFeed(call, result, self._master.block_of, items)
         result.follow(feed)
         try:
@@ -164,10 +173,10 @@ class Calls:
             buffersize = check_size("buffersize", buffersize)
         _check_synchronous(iterable)
         iterator, plain = iter(iterable), type(iterable) in PLAIN
-        key, name = self._master.functions.register(func)
+        key, name, by_name = self._register(func)
         exact = self._options.maxtasksperchild is not None
         most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
-        call = Call(key, name, style, limits, True, most, exact)
+        call = Call(key, name, style, limits, True, most, exact, by_name)
         stream = Stream(self._master, ordered=ordered)
         hands = self._hands()
         chunks = 0 if chunksize == 1 else chunksize * hands
