@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
 from typing import Any, NoReturn
 
-from . import codec, signals
+from . import codec, logs, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .journal import open_journals
@@ -105,6 +105,8 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     setup: Setup = codec.loads(body)
     worker = _make_worker(ends, channel, setup)
     os.register_at_fork(after_in_child=worker.disown)
+    os.register_at_fork(after_in_child=logs.disown)
+    logs.install(worker.note_log, setup.logs, inherited=setup.sys_path is None)
     _become(setup, this)
     try:
         if worker.prepare(_initializer_of(setup)):
@@ -167,7 +169,11 @@ def _initializer_of(setup: Setup) -> Callable[[], None] | None:
         return None
 
     def run() -> None:
-        function, args = inherited or codec.loads(packed or b"")
+        if inherited is not None:
+            function, args = inherited
+        else:
+            with logs.without_new_handlers():
+                function, args = codec.loads(packed or b"")
         function(*args)
 
     return run
@@ -191,7 +197,8 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
             this = process.current_process()
             this._inheriting = True  # type: ignore[attr-defined]  # what multiprocessing sets while it imports a main
             try:
-                spawn.prepare(dict(reference))
+                with logs.without_new_handlers():
+                    spawn.prepare(dict(reference))
             except BaseException as error:
                 failure.append(error)
                 raise

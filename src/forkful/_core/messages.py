@@ -14,6 +14,8 @@ READY      up    the initializer has run; body empty
 REFUSED    up    the initializer failed; body = the encoded error; the worker leaves
 RESULTS    up    number = how many records; body = `RESULTS_HEAD`, the records' index, their bytes
 DROPPED    up    the answer to RECALL: nothing from before it will be run
+NOTE       up    number = LOG; body = `NOTE_HEAD`, a log record (`logs.pack`): sent as soon as there is one, from any
+                 thread, whatever results wait; the head says which element was running
 =========  ====  =======================================================================================
 """
 
@@ -26,8 +28,13 @@ HEADER = struct.Struct("=BxHIQ")  # kind, lane, number, length of the body
 # Serial number of the first record, nanoseconds of work, of those spent computing (0: not measured), elements in the records.
 RESULTS_HEAD = struct.Struct("=QQQQ")
 
+NOTE_HEAD = struct.Struct("=q")  # STARTED in the journal: how many elements the worker had started
+
 SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP = range(1, 7)
-READY, REFUSED, RESULTS, DROPPED = range(11, 15)
+READY, REFUSED, RESULTS, DROPPED, NOTE = range(11, 16)
+
+# What a NOTE is of.
+LOG = 1
 
 # How a task calls its function.
 CALL, EACH, STAR = range(3)
@@ -59,6 +66,7 @@ class Setup:
     start_method: str | None  # what the parent chose for multiprocessing, or None when it chose nothing
     log_level: int | None  # of multiprocessing's logger; None when that logger is not in use
     log_to_stderr: bool
+    logs: dict[str, Any] | None  # the parent's settings of logging, `logbook.settings`
     sys_path: list[str] | None  # None under fork: everything is inherited
     sys_argv: list[str]
     directory: str | None

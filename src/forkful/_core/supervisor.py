@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 from typing import Any
 
-from . import bootstrap, children, codec, forks, inheritance, molded, spawn
+from . import bootstrap, children, codec, forks, inheritance, logbook, molded, spawn
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
 from .equipment import Equipment
@@ -177,6 +177,7 @@ class Supervisor:
             start_method=get_start_method(allow_none=True),
             log_level=None if logger is None else logger.getEffectiveLevel(),
             log_to_stderr=bool(util._log_to_stderr),  # type: ignore[attr-defined]
+            logs=logbook.settings(),
             sys_path=None if forked else list(sys.path),
             sys_argv=sys.argv,
             directory=directory,

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from . import codec
+from . import codec, logs
 from .channel import Frame, Permits, frame
 from .journal import IN_INITIALIZER, SINCE, STARTED, THREAD, Journal, pack
 from .messages import (
@@ -30,7 +30,10 @@ from .messages import (
     FORGET,
     FUNCTION,
     GROUP,
+    LOG,
     MIXED,
+    NOTE,
+    NOTE_HEAD,
     READY,
     RECALL,
     REFUSED,
@@ -90,7 +93,8 @@ class Known:
             with self._loading:
                 function = self._functions[key]
                 if isinstance(function, bytes):
-                    loaded: Callable[..., Any] = _loads(function)
+                    with logs.without_new_handlers():
+                        loaded: Callable[..., Any] = _loads(function)
                     self._functions[key] = function = loaded
         return function
 
@@ -181,6 +185,17 @@ class Worker:
         self._disowned = True
         self._channel.close()
         self._journal.disown()
+
+    def note_log(self, content: bytes, started: int | None = None) -> None:
+        """Tell the master what was logged, and which element was running.  In any thread of the worker."""
+        if self._disowned:
+            return
+        if started is None:
+            started = self._journal.words[STARTED]
+        try:
+            self._channel.send(frame(NOTE, LOG, NOTE_HEAD.pack(started), content, lane=self._lane))
+        except OSError:  # nobody is left to tell; the worker's own thread finds that out
+            pass
 
     def prepare(self, initializer: Callable[[], None] | None) -> bool:
         """Run the initializer and tell the master; whether the worker may go on."""

@@ -109,6 +109,11 @@ class Pool:
     tasks that waited behind it run elsewhere.  A task is started at most ``1 + retries`` times; the exception, in a map
     whose tasks hold several elements: those whose results were not yet safe, at most 25 µs of work, are run again.
 
+    What a worker logs is handled by this process's loggers, their levels, filters and handlers, in order and before the
+    task's result is there; the record has the attributes ``task`` (such as ``"task f[3]"``; ``""`` outside of a task) and
+    ``worker`` (its pid).  Handlers of this process are not run in workers; those that an initializer or a task adds there
+    are.  A line is not written twice to the same place.
+
     >>> with Pool(2) as pool:
     ...     pool.map(abs, [-1, 2, -3])
     [1, 2, 3]
