@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
 from typing import Any, NoReturn
 
-from . import codec, logs, signals
+from . import codec, contexts, logs, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .journal import open_journals
@@ -186,6 +186,7 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
     its ``if __name__ == "__main__":`` part is not.
     """
     stand_in = types.ModuleType("__main__")
+    vars(stand_in)[contexts.STAND_IN] = True
     failure: list[BaseException] = []
 
     def find(name: str) -> Any:

@@ -8,6 +8,7 @@ journal, permits and the order of its tasks are its own, so all that is said in 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import queue
 import threading
@@ -108,12 +109,12 @@ class Lanes:
 
     def _put(self, number: int, received: Frame) -> None:
         if number not in self._threads:
-            worker = self._workers[number]
-            thread = threading.Thread(target=self._run, args=(worker,), name=f"forkful-{number}", daemon=True)
+            run = contextvars.copy_context().run  # with what the initializer has set
+            arguments = (self._run, self._workers[number])
+            thread = threading.Thread(target=run, args=arguments, name=f"forkful-{number}", daemon=True)
             self._threads[number] = thread
             thread.start()
         self._lanes[number].put(received)
-
 
     def _run(self, worker: Worker) -> None:
         self._own.worker = worker

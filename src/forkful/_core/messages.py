@@ -38,7 +38,7 @@ LOG = 1
 
 # How a task calls its function.
 CALL, EACH, STAR = range(3)
-# payload = (args, kwds)           f(*args, **kwds), one element
+# payload = (args, kwds)           f(*args, **kwds), one element; perhaps with `contexts.Variable`s as a third
 # payload = [item, item, …]        f(item) for each; also a tuple or a range
 # payload = [(a, b), (c, d), …]    f(*item) for each
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from . import codec, logs
+from . import codec, contexts, logs
 from .channel import Frame, Permits, frame
 from .journal import IN_INITIALIZER, SINCE, STARTED, THREAD, Journal, pack
 from .messages import (
@@ -285,12 +285,18 @@ class Worker:
         words[SINCE] = begun
         words[STARTED] = self._started
         try:
-            args, kwds = _loads(payload)
-            value = self._functions.get(key)(*args, **kwds)
+            call = _loads(payload)
+            function = self._functions.get(key)
+            if len(call) == 2:
+                args, kwds = call
+                value = function(*args, **kwds)
+            else:
+                args, kwds, variables = call
+                value = contexts.restore(variables).run(function, *args, **kwds)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
             self._commit_error(error, begun)
         else:
-            del args, kwds
+            del args, kwds, call
             self._commit_value(value, begun)
         return True
 

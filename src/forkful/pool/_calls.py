@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._core import codec
+from .._core import codec, contexts
 from .._core.books import Task
 from .._core.master import Master
 from .._core.messages import CALL
@@ -60,7 +60,8 @@ class Calls:
             _refuse(result, _explain_arguments(func, args, kwds, error))
             return None
         try:
-            payload = codec.encode(call)
+            variables = contexts.collect()
+            payload = codec.encode((*call, variables) if variables else call)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
             functions = self._master.functions
             key, name = functions.register(func)
@@ -98,6 +99,7 @@ class Calls:
     def _register(self, func: Any) -> tuple[int, str, int | None]:
         """A map's function: its key, its name, and the key of its other form, if there is one."""
         functions = self._master.functions
+        func = contexts.with_context(func)
         key, name = functions.register(func)
         return key, name, functions.register_by_name(func)[0] if key in functions.portable else None
 

@@ -114,6 +114,9 @@ class Pool:
     ``worker`` (its pid).  Handlers of this process are not run in workers; those that an initializer or a task adds there
     are.  A line is not written twice to the same place.
 
+    The caller's ``contextvars``, as of the call, are set in the task, where they can be found (at the top level of a
+    module) and their values pickle.  What a task with such variables sets itself is forgotten with it.
+
     >>> with Pool(2) as pool:
     ...     pool.map(abs, [-1, 2, -3])
     [1, 2, 3]
