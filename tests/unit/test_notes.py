@@ -31,7 +31,7 @@ def note(started: int, content: bytes = b"") -> Noted:
 def told(bench: Bench, *events: Any) -> list[str]:
     """What elements the notes among *events* are of, in words."""
     items = [item for order in bench(*events) if isinstance(order, Tell) for item in order.items]
-    return ["" if task is None else task.describe(index) for task, index, *_ in items]
+    return ["" if task is None else task.describe(index) for task, (index, _), *_ in items]
 
 
 def test_the_element_that_was_running() -> None:
@@ -263,7 +263,7 @@ def test_an_interrupt_in_a_handler(keeper: Keeper) -> None:
     master: Any = Master.__new__(Master)
     master.__dict__.update(_telling=None, gave_up=False, _undelivered=Master.__init__.__globals__["deque"]())
     content = logs.pack(make_record(), (), logging, basic=False)
-    master._undelivered.extend([(None, 0, LOG, content, 7), (None, 0, LOG, content, 7)])
+    master._undelivered.extend([(None, (0, 0), LOG, content, 7), (None, (0, 0), LOG, content, 7)])
     try:
         with pytest.raises(KeyboardInterrupt):
             master._deliver_all(1)
@@ -277,7 +277,7 @@ def test_an_interrupt_in_a_handler(keeper: Keeper) -> None:
 def test_what_follows_a_note_waits_for_it() -> None:
     """Another thread that would deliver leaves it to the one that is handing over a note, up to a crowd."""
     master: Any = Master.__new__(Master)
-    items = Master.__init__.__globals__["deque"]([(None, 0, LOG, b"", 7)])
+    items = Master.__init__.__globals__["deque"]([(None, (0, 0), LOG, b"", 7)])
     master.__dict__.update(_telling=5, gave_up=False, _undelivered=items)
     master._deliver_all(6)
     assert len(items) == 1

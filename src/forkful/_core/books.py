@@ -41,6 +41,9 @@ class Sink(Protocol):
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
         """Element *index* has raised *error*, in worker *pid*."""
 
+    def hear(self, task: Task, index: int, attempt: int, out: str, err: str) -> None:
+        """Element *index* has written this in its *attempt*; it has not ended yet, as far as the sink knows."""
+
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Elements *index* … *index + count - 1* end with *error*, which none of them has raised."""
 

@@ -21,7 +21,7 @@ from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .journal import open_journals
 from .lanes import Lanes
-from .messages import SETUP, Setup
+from .messages import BY_THREAD, SETUP, Setup
 from .worker import Worker
 
 inherited_fds: list[int] = []  # in the child: descriptors that objects in initargs asked for, by number
@@ -110,7 +110,7 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     _become(setup, this)
     try:
         if worker.prepare(_initializer_of(setup)):
-            worker.serve()
+            _serve(worker, setup)
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
     except OSError:
@@ -126,6 +126,26 @@ def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup) -> Worker | Lanes
     if setup.threads == 1:
         return Worker(channel, journals[0], permits[0])
     return Lanes(channel, journals, permits)
+
+
+def _serve(worker: Worker | Lanes, setup: Setup) -> None:
+    if setup.capture is None:
+        worker.serve()
+        return
+    from . import output  # for those only that ask for it
+
+    kept: output.Output | output.ThreadedOutput
+    if setup.capture == BY_THREAD:
+        kept = output.ThreadedOutput()
+    else:
+        first, second = inherited_fds[setup.capture : setup.capture + 2]
+        kept = output.Output((first, second))
+    kept.start()
+    try:
+        worker.keep(kept)
+        worker.serve()
+    finally:
+        kept.stop()
 
 
 def _become(setup: Setup, this: _WorkerProcess) -> None:

@@ -14,7 +14,7 @@ import threading
 from typing import Any
 
 from ..errors import LOST_SIGNAL, InitializerError
-from . import codec
+from . import codec, output
 from .channel import frame
 from .forks import above_standard_streams
 from .functions import Functions
@@ -26,6 +26,7 @@ from .messages import (
     FUNCTION,
     NOTE,
     NOTE_HEAD,
+    OUTPUT,
     READY,
     RECALL,
     REFUSED,
@@ -367,6 +368,11 @@ class Crew:
             serial, records = journal.read_records()
             self._report(worker, lane, post, serial, records, 0, 0, 0, events)
             started.append(journal.read_progress()[0])
+        if post.outputs:  # then it has one thread
+            out, err = map(output.read, post.outputs)
+            if out or err:
+                seat = worker * self._threads
+                events.append(Noted(seat, started[0], OUTPUT, output.pack(out, err), child.pid))
         if child.refusal is not None:
             events.append(Unstarted(worker, _no_worker(child.refusal)))
         else:

@@ -14,12 +14,15 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from .channel import Frame, Permits, WorkerEnd
 from .journal import IN_INITIALIZER, Journal
 from .messages import FORGET, FUNCTION, STOP
 from .worker import Known, Worker
+
+if TYPE_CHECKING:
+    from .output import Output, ThreadedOutput
 
 
 class Lane:
@@ -78,6 +81,11 @@ class Lanes:
         self._end.close()
         for worker in self._workers:
             worker.disown()
+
+    def keep(self, output: Output | ThreadedOutput) -> None:
+        """As `Worker.keep`."""
+        for worker in self._workers:
+            worker.keep(output)
 
     def note_log(self, content: bytes) -> None:
         """As `Worker.note_log`.  What a thread logs that is none of these, of the initializer or of a task's own, is of no task."""

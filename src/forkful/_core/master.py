@@ -32,7 +32,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
-from . import logbook
+from . import logbook, output
 from .books import Task
 from .codec import is_interrupt
 from .crew import Crew
@@ -51,7 +51,7 @@ _clock = time.monotonic_ns
 
 _Delivery = (
     tuple[Task, int, int, int, Any, int | None]
-    | tuple[Task | None, int, int, Any, int | None]
+    | tuple[Task | None, tuple[int, int], int, Any, int | None]
     | tuple[Task, int, int, BaseException]
 )
 _CROWD = 1000  # notes and results that may wait for the thread which is handing over a note
@@ -571,12 +571,17 @@ class Master:
                 undelivered.appendleft(delivery)
             raise
 
-    def _tell(self, us: int, task: Task | None, index: int, what: int, content: Any, pid: int | None) -> None:
+    def _tell(
+        self, us: int, task: Task | None, place: tuple[int, int], what: int, content: Any, pid: int | None
+    ) -> None:
         """Hand over what a worker has noted."""
+        index, attempt = place
         outer, self._telling = self._telling, us
         try:
-            assert what == LOG, what
-            logbook.handle(content, "" if task is None else task.describe(index), pid)
+            if what == LOG:
+                logbook.handle(content, "" if task is None else task.describe(index), pid)
+            elif task is not None:
+                task.sink.hear(task, index, attempt, *output.unpack(content))
         finally:
             self._telling = outer
 

@@ -14,8 +14,8 @@ READY      up    the initializer has run; body empty
 REFUSED    up    the initializer failed; body = the encoded error; the worker leaves
 RESULTS    up    number = how many records; body = `RESULTS_HEAD`, the records' index, their bytes
 DROPPED    up    the answer to RECALL: nothing from before it will be run
-NOTE       up    number = LOG; body = `NOTE_HEAD`, a log record (`logs.pack`): sent as soon as there is one, from any
-                 thread, whatever results wait; the head says which element was running
+NOTE       up    number = LOG or OUTPUT; body = `NOTE_HEAD`, a log record (`logs.pack`) or what an element has written
+                 (`output.pack`): sent at once, from any thread, whatever results wait; the head says which element it is
 =========  ====  =======================================================================================
 """
 
@@ -34,7 +34,9 @@ SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP = range(1, 7)
 READY, REFUSED, RESULTS, DROPPED, NOTE = range(11, 16)
 
 # What a NOTE is of.
-LOG = 1
+LOG, OUTPUT = range(1, 3)
+
+BY_THREAD = -1  # for `Setup.capture`
 
 # How a task calls its function.
 CALL, EACH, STAR = range(3)
@@ -67,6 +69,9 @@ class Setup:
     log_level: int | None  # of multiprocessing's logger; None when that logger is not in use
     log_to_stderr: bool
     logs: dict[str, Any] | None  # the parent's settings of logging, `logbook.settings`
+    capture: (
+        int | None
+    )  # which of the extra descriptors are the files of `output`, or BY_THREAD; None: nothing is captured
     sys_path: list[str] | None  # None under fork: everything is inherited
     sys_argv: list[str]
     directory: str | None

@@ -118,7 +118,7 @@ class State:
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
         self._failures: list[tuple[Task, int, int, BaseException]] = []
-        self._notes: list[tuple[Task | None, int, int, Any, int | None]] = []
+        self._notes: list[tuple[Task | None, tuple[int, int], int, Any, int | None]] = []
         self._now = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             Submitted: self._on_submitted,
@@ -254,7 +254,8 @@ class State:
 
     def _on_noted(self, event: Noted) -> None:
         task, index = self.seats[event.seat].running(event.started)
-        self._notes.append((task, index, event.what, event.content, event.pid))
+        attempt = 0 if task is None else task.attempts
+        self._notes.append((task, (index, attempt), event.what, event.content, event.pid))
 
     def _retry_next(self, task: Task) -> Task | None:
         """The element that *task* is at, to be run once more, in front of all others; None if it was cancelled meanwhile."""

@@ -298,11 +298,11 @@ class Fail(Step):
 
 
 class Tell(Step):
-    """Hand over what was noted: (the task that was running, or None; which element of it; kind; content; pid)."""
+    """Hand over what was noted: (task that was running, or None; which element and attempt of it; kind; content; pid)."""
 
     __slots__ = ("items",)
 
-    def __init__(self, items: list[tuple[Task | None, int, int, Any, int | None]]) -> None:
+    def __init__(self, items: list[tuple[Task | None, tuple[int, int], int, Any, int | None]]) -> None:
         self.items = items
 
 

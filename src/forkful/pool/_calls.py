@@ -24,6 +24,7 @@ from ._feed import (
 )
 from ._iterators import Stream
 from ._options import Call, CallLimits, Options, Progress, check_size
+from ._printed import Printed
 from ._results import AsyncResult, Home, MapResult
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Calls:
         Raises:
             BaseException: see `codec.is_interrupt`.
         """
+        if self._options.capture:
+            result._printed = Printed()
         try:
             call = tuple(args), dict(kwds) if kwds else {}
         except BaseException as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
@@ -133,6 +136,8 @@ class Calls:
         watch = None if progress is None else self._follow(progress, func, len(items))
         result: MapResult[Any] = MapResult(home, len(items), callback, error_callback)
         result._watch = watch
+        if self._options.capture:
+            result._printed = Printed()
         if failure is not None:
             result.abandon(failure)
             return result
@@ -144,7 +149,7 @@ class Calls:
         except BaseException as error:  # user code (__reduce__) may raise anything
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
             return result
-        guarded = limits.timeout is not None or limits.retries > 0
+        guarded = limits.timeout is not None or limits.retries > 0 or self._options.capture
         exact = self._options.maxtasksperchild is not None
         most = chunksize or default_chunksize(len(items), self._hands())
         call = Call(key, name, style, limits, guarded, most, exact, by_name)
@@ -179,7 +184,7 @@ class Calls:
         exact = self._options.maxtasksperchild is not None
         most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
         call = Call(key, name, style, limits, True, most, exact, by_name)
-        stream = Stream(self._master, ordered=ordered)
+        stream = Stream(self._master, ordered=ordered, printed=Printed() if self._options.capture else None)
         hands = self._hands()
         chunks = 0 if chunksize == 1 else chunksize * hands
         first = max(WINDOW_FIRST, 4 * hands, 2 * chunks)

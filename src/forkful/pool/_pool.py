@@ -96,7 +96,12 @@ class Pool:
         block: whether they wait; every `apply_async` takes its own.  In a coroutine they must not: it would hold up the
             event loop.
         finalizer: called without arguments by each worker that leaves because it was told to, as the last thing.
-        capture_output: attach what a task prints to its result.
+        capture_output: attach what a task writes to standard output and error to its result, as ``stdout`` and
+            ``stderr``: to `AsyncResult` (a list of texts for a map, one for each element), to `Outcome`, and to the
+            exception of a task that failed, also by the death of its worker.  It is taken at the descriptors, so that what C
+            code and child processes write is there too, but for ``threads`` > 1: then it is what Python code writes to
+            ``sys.stdout`` and ``sys.stderr`` in the task's own thread.  Of each the last MiB is kept, after a line that says
+            how much is not.  Bytes that are no UTF-8 are replaced.  A worker then takes two descriptors more here.
         timeout: seconds any one task may run; its worker is then killed and replaced, and it ends with `TaskTimeout`.
             None: no limit.  Every method takes its own.
         retries: how often a task that fails (by exception, crash or timeout) is tried again.  Every method takes its own.
