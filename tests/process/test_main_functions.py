@@ -143,6 +143,32 @@ def test_scripts_with_more_to_them(case: str, start_method: str, tmp_path: Path)
         assert lines[0].startswith("[[<function g at 0x")
 
 
+GUARDED = """
+import forkful, sys
+
+N = 1
+
+def f(x):
+    return x + N, M
+
+if __name__ == "__main__":
+    M = 5
+    {rebind}
+    with forkful.Pool(1, start_method=sys.argv[1]) as pool:
+        try:
+            print(pool.apply(f, (1,)))
+        except NameError as error:
+            print(error)
+"""
+
+
+def test_names_of_the_guarded_part(start_method: str, tmp_path: Path) -> None:
+    """What only that part knows crosses; what it binds anew is to a worker what the rest of the script says."""
+    assert run_script(GUARDED.format(rebind="pass"), tmp_path, start_method) == (0, ["(2, 5)"], "")
+    expected = "(3, 5)" if start_method == "fork" else "name 'M' is not defined"  # as with multiprocessing
+    assert run_script(GUARDED.format(rebind="N = 2"), tmp_path, start_method) == (0, [expected], "")
+
+
 UNGUARDED = """
 import forkful, sys
 

@@ -113,6 +113,33 @@ x = 1
     assert study(source.encode(), None).rebound == {"a", "b", "c", "e", "g", "h"}
 
 
+def test_names_that_the_guarded_part_binds() -> None:
+    """Count where they are bound outside of it too: what a worker that runs the script has is the other."""
+    source = """
+import m, n.o as p
+a = b = c = d = e = f = g = h = i = k = 0
+def q(): pass
+class r: pass
+if __name__ == "__main__":
+    a = new = 1
+    (b, [c]) = 2, [3]
+    for d in "x":
+        e += 1
+    with open("x") as f:
+        pass
+    try:
+        import m
+        from x import y as p
+    except OSError as g:
+        del h
+    def q(): pass
+    class r: pass
+    if (i := 5): pass
+    print(k)
+"""
+    assert study(source.encode(), None).rebound == {*"abcdefghi", "m", "p", "q", "r"}
+
+
 def test_imports() -> None:
     """In order, and what name they bind; relative ones in full."""
     source = """

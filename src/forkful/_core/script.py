@@ -51,7 +51,8 @@ class Script:
 
     Attributes:
         effect: what it does at the top level that a worker would miss, in words; None when nothing.
-        rebound: names that some function of it binds or deletes with ``global``.
+        rebound: names that some function of it binds or deletes with ``global``, and those that are bound in the guarded
+            part as well as outside of it: to a worker that runs the script they are something else than they are here.
         imports: the modules it imports at the top level, in order: (module, the name that is bound here).
     """
 
@@ -78,7 +79,7 @@ def study(source: bytes, package: str | None) -> Script:
     except _EffectError as found:
         return Script(str(found))
     rebound = {name for names in _GLOBAL.findall(text) for name in _NAME.findall(names)}
-    return Script(None, rebound, reader.imports)
+    return Script(None, rebound | reader.bound_twice(), reader.imports)
 
 
 # A backslash that may mean nothing, which is worth a warning.  The interpreter has given that when it started the script.
@@ -109,7 +110,13 @@ class _Reader:
         self._package = package or ""
         self._imported: dict[str, str] = {}  # name here -> top-level package it came from
         self._bound: set[str] = set()
+        self._outside: set[str] = set()  # of all names that are bound, those that a worker would bind too
+        self._guarded: set[str] = set()  # and those that it would not
         self.imports: list[tuple[str, str]] = []
+
+    def bound_twice(self) -> set[str]:
+        """Names that are bound in the guarded part and outside of it."""
+        return self._guarded & (self._bound | self._outside)
 
     def read(self, statements: Iterable[ast.stmt]) -> None:
         """Go through *statements*."""
@@ -157,6 +164,7 @@ class _Reader:
 
     def _import(self, module: str, name: str) -> None:
         self._imported[name] = module.partition(".")[0]
+        self._outside.add(name)
         self.imports.append((module, name))
 
     def _import_from(self, node: ast.ImportFrom) -> None:
@@ -185,7 +193,10 @@ class _Reader:
         return name in self._bound and name not in self._imported
 
     def _branch(self, node: ast.If) -> None:
-        if not _is_guard(node.test):
+        if _is_guard(node.test):
+            for statement in node.body:
+                self._guarded.update(_bindings(statement))
+        else:
             if any(isinstance(part, ast.Name) and part.id == "__name__" for part in _walk(node.test)):
                 raise _EffectError(f"line {node.lineno} does something else in a worker")
             self.read(node.body)
@@ -249,6 +260,20 @@ def _is_guard(test: ast.expr) -> bool:
     return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides) and any(
         isinstance(side, ast.Constant) and side.value == "__main__" for side in sides
     )
+
+
+def _bindings(statement: ast.stmt) -> Iterator[str]:
+    """The names that *statement* binds, and perhaps more: those that functions in it bind for themselves."""
+    for node in _walk(statement):
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                yield node.id
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition(".")[0]
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
