@@ -98,10 +98,13 @@ class TaskError(ForkfulError):
     Attributes:
         task: what ran, in words (``"census('a.py')"`` is not kept; the function's name and the position are).
         pid: the worker process, or None when it never reached one.
+        stdout, stderr: what it had written there; None unless the pool has ``capture_output=True``.
     """
 
     task: str = ""
     pid: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
 
 
 class WorkerDied(TaskError):

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
 from typing import Any, NoReturn
 
-from . import codec, signals
+from . import codec, contexts, logs, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .journal import open_journals
 from .lanes import Lanes
-from .messages import SETUP, Setup
+from .messages import BY_THREAD, SETUP, Setup
 from .worker import Worker
 
 inherited_fds: list[int] = []  # in the child: descriptors that objects in initargs asked for, by number
@@ -105,10 +105,12 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     setup: Setup = codec.loads(body)
     worker = _make_worker(ends, channel, setup)
     os.register_at_fork(after_in_child=worker.disown)
+    os.register_at_fork(after_in_child=logs.disown)
+    logs.install(worker.note_log, setup.logs, inherited=setup.sys_path is None)
     _become(setup, this)
     try:
         if worker.prepare(_initializer_of(setup)):
-            worker.serve()
+            _serve(worker, setup)
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
     except OSError:
@@ -124,6 +126,26 @@ def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup) -> Worker | Lanes
     if setup.threads == 1:
         return Worker(channel, journals[0], permits[0])
     return Lanes(channel, journals, permits)
+
+
+def _serve(worker: Worker | Lanes, setup: Setup) -> None:
+    if setup.capture is None:
+        worker.serve()
+        return
+    from . import output  # for those only that ask for it
+
+    kept: output.Output | output.ThreadedOutput
+    if setup.capture == BY_THREAD:
+        kept = output.ThreadedOutput()
+    else:
+        first, second = inherited_fds[setup.capture : setup.capture + 2]
+        kept = output.Output((first, second))
+    kept.start()
+    try:
+        worker.keep(kept)
+        worker.serve()
+    finally:
+        kept.stop()
 
 
 def _become(setup: Setup, this: _WorkerProcess) -> None:
@@ -167,7 +189,11 @@ def _initializer_of(setup: Setup) -> Callable[[], None] | None:
         return None
 
     def run() -> None:
-        function, args = inherited or codec.loads(packed or b"")
+        if inherited is not None:
+            function, args = inherited
+        else:
+            with logs.without_new_handlers():
+                function, args = codec.loads(packed or b"")
         function(*args)
 
     return run
@@ -180,6 +206,7 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
     its ``if __name__ == "__main__":`` part is not.
     """
     stand_in = types.ModuleType("__main__")
+    vars(stand_in)[contexts.STAND_IN] = True
     failure: list[BaseException] = []
 
     def find(name: str) -> Any:
@@ -191,7 +218,8 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
             this = process.current_process()
             this._inheriting = True  # type: ignore[attr-defined]  # what multiprocessing sets while it imports a main
             try:
-                spawn.prepare(dict(reference))
+                with logs.without_new_handlers():
+                    spawn.prepare(dict(reference))
             except BaseException as error:
                 failure.append(error)
                 raise
