@@ -9,7 +9,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError(
+        "forkful needs a POSIX system, such as Linux or macOS: Windows has no fork, and no descriptors that cross between "
+        "processes; use it under WSL"
+    )
 
 if TYPE_CHECKING:
     from multiprocessing import Process, TimeoutError  # noqa: A004  # multiprocessing's own, under its own name
