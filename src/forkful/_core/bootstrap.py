@@ -122,6 +122,7 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
 def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup) -> Worker | Lanes:
     journals = open_journals(ends.journal, setup.threads)
     os.close(ends.journal)
+    codec.wire = ends.wire
     permits = [Permits.adopt(fd) for fd in (ends.permits, *(inherited_fds[at] for at in setup.permits))]
     if setup.threads == 1:
         return Worker(channel, journals[0], permits[0])
