@@ -601,8 +601,10 @@ class Master:
         except BaseException as interruption:
             if delivery is None or not is_interrupt(interruption):
                 self._give_up(interruption)
-            elif len(delivery) != 5:  # a note is never handed over twice
-                undelivered.appendleft(delivery)
+            else:
+                if len(delivery) != 5:  # a note is never handed over twice
+                    undelivered.appendleft(delivery)
+                self.nudge()  # another thread may have left to us what is there
             raise
 
     def _tell(
