@@ -233,7 +233,8 @@ class StreamFeed(Feed):
                 break
             room -= len(items)
             tasks += self._make(items)
-        if self._reader.ended() and not self._ended:
+        # In this order: a reader that is stopped ends too, and that is not the iterable's end.
+        if self._reader.ended() and not self._stopped and not self._ended:
             self._ended = True
             self._on_end(self.position, self._reader.error)
         return tasks
@@ -243,8 +244,9 @@ class StreamFeed(Feed):
 
     def stop(self) -> int:
         """Give no more tasks."""
+        self._stopped = True
         self._reader.stop()
-        return super().stop()
+        return 0
 
     def fetched(self, count: int) -> bool:
         """The reader has fetched *count* results; whether it would pay to feed now."""
