@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from . import codec, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
+from .gauge import Gauge
 from .journal import Journal
 from .messages import SETUP, Setup
 from .worker import Worker
@@ -102,7 +103,8 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     kind, _, body = received
     assert kind == SETUP, kind
     setup: Setup = codec.loads(body)
-    worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits))
+    gauge = Gauge() if setup.measures else None
+    worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits), gauge)
     os.close(ends.journal)
     os.register_at_fork(after_in_child=worker.disown)
     _become(setup, this)

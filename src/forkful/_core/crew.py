@@ -18,7 +18,7 @@ from . import codec
 from .channel import frame
 from .forks import above_standard_streams
 from .functions import Functions
-from .journal import Record, split
+from .journal import MEMORY, Record, split
 from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
 from .steps import (
     Dropped,
@@ -236,7 +236,7 @@ class Crew:
             records = records[known:]
         if records:
             post.received += len(records)
-            events.append(Finished(seat, records, elements, ns))
+            events.append(Finished(seat, records, elements, ns, post.journal.words[MEMORY]))
 
     def _watch(self, fd: int, seat: int, what: int) -> None:
         self._watched[fd] = (seat, what)

@@ -8,6 +8,7 @@ Layout: a few 64-bit words, an index of records (64 bits each), the records' byt
 
 - ``STARTED``: how many elements this worker has started, ever; `IN_INITIALIZER` while the initializer runs.
 - ``SINCE``: when the newest started, in nanoseconds of ``time.monotonic_ns``, one clock for all processes of a machine.
+- ``MEMORY``: bytes that the worker's process held when it was last measured; 0 where nobody asks for that.
 - ``LEDGER``: serial number of the first record in the page, shifted, plus how many records the page holds.  One word,
   one store: a reader that finds the same serial number before and after copying has copied whole records.
 
@@ -21,7 +22,7 @@ import contextlib
 import mmap
 import os
 
-STARTED, SINCE, LEDGER = range(3)
+STARTED, SINCE, LEDGER, MEMORY = range(4)
 IN_INITIALIZER = -1
 WORDS = 8
 RECORDS = 4096

@@ -61,6 +61,7 @@ class Setup:
     tracker: int | None  # which of the extra descriptors is multiprocessing's resource tracker's
     main: dict[str, str]  # how to find the parent's __main__, for multiprocessing.spawn.prepare; empty if it cannot be
     by_value: bool  # that __main__ cannot be found: what is defined in it travels by value
+    measures: bool  # it keeps a record of the memory that it holds
     initializer: bytes | None  # (function, args), pickled; None when there is none, and under fork, which inherits it
 
     def __init__(self, **attributes: Any) -> None:  # a NamedTuple of so many would take a millisecond of each import

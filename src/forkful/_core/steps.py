@@ -69,15 +69,19 @@ class Unstarted(Step):
 
 
 class Finished(Step):
-    """Records of results, in the order the elements were sent; *ns* of work for *elements* since the last report."""
+    """Records of results, in the order the elements were sent; *ns* of work for *elements* since the last report.
 
-    __slots__ = ("elements", "ns", "records", "seat")
+    *memory* is what the worker held after them, in bytes; 0 when it does not measure that.
+    """
 
-    def __init__(self, seat: int, records: list[tuple[int, int, Any]], elements: int, ns: int) -> None:
+    __slots__ = ("elements", "memory", "ns", "records", "seat")
+
+    def __init__(self, seat: int, records: list[tuple[int, int, Any]], elements: int, ns: int, memory: int = 0) -> None:
         self.seat = seat
         self.records = records
         self.elements = elements
         self.ns = ns
+        self.memory = memory
 
 
 class Dropped(Step):

@@ -161,6 +161,7 @@ class Supervisor:
             tracker=tracker,
             main={} if forked else self._main,
             by_value=not self._main,
+            measures=self.equipment.memory is not None,
             initializer=initializer,
         )
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from . import codec
 from .channel import Permits, WorkerEnd, frame
-from .journal import IN_INITIALIZER, SINCE, STARTED, Journal, pack
+from .gauge import Gauge
+from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, Journal, pack
 from .messages import (
     BATCH,
     CALL,
@@ -102,10 +103,11 @@ def _encode_unpicklable(result: Any, error: BaseException) -> bytes:
 class Worker:
     """One worker's state between frames."""
 
-    def __init__(self, channel: WorkerEnd, journal: Journal, permits: Permits) -> None:
+    def __init__(self, channel: WorkerEnd, journal: Journal, permits: Permits, gauge: Gauge | None = None) -> None:
         self._channel = channel
         self._journal = journal
         self._permits = permits
+        self._gauge = gauge  # where the memory of this process has a limit
         self._functions: dict[int, Callable[..., Any] | bytes] = {}
         self._started = 0
         self._elements = 0  # committed since the last flush
@@ -355,6 +357,8 @@ class Worker:
         journal = self._journal
         if self._disowned or not journal.count:
             return
+        if self._gauge is not None:
+            journal.words[MEMORY] = self._gauge.read(_clock())
         body = (
             RESULTS_HEAD.pack(journal.serial, self._work, self._elements),
             journal.index[: journal.count].cast("B"),
@@ -368,6 +372,8 @@ class Worker:
     def _send_alone(self, count: int, kind: int, blob: bytes) -> None:
         """A result too large for the journal: it is complete when the master has all of it."""
         journal = self._journal
+        if self._gauge is not None:
+            journal.words[MEMORY] = self._gauge.read(_clock())
         head = RESULTS_HEAD.pack(journal.serial, self._work, self._elements)
         entry = pack(count, kind, len(blob)).to_bytes(8, sys.byteorder)
         self._channel.send(frame(RESULTS, 1, head, entry, blob))
