@@ -29,7 +29,8 @@ class Desk:
         self.journal = Journal(memory)
         self._theirs = Journal(memory)
         os.close(memory)
-        self.worker = Worker(self.worker_end, self._theirs, self.permits)
+        self.state: dict[str, Any] = {}
+        self.worker = Worker(self.worker_end, self._theirs, self.permits, self.state)
 
     def run(self, function: Callable[..., Any], items: list[Any], style: int = EACH, *, guarded: bool = False) -> None:
         """Have the worker call *function* with *items*: each (a block, or one by one), or all together."""

@@ -111,7 +111,7 @@ class World:
 
     def __init__(self, random: Random, processes: int, tasks_per_child: int | None) -> None:
         self.random = random
-        self.state = State(Limits(processes, tasks_per_child, grace=5 * MS))
+        self.state = State(Limits(processes, tasks_per_child, finalizer=random.random() < 0.5, grace=5 * MS))
         self.processes = processes
         self.now = 0
         self.elements: list[Element] = []

@@ -14,19 +14,23 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import codec, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .gauge import Gauge
+from .injection import with_state
 from .journal import Journal
 from .messages import SETUP, Setup
 from .worker import Worker
 
+if TYPE_CHECKING:
+    from .equipment import Hooks  # nothing that a worker needs
+
 inherited_fds: list[int] = []  # in the child: descriptors that objects in initargs asked for, by number
 
-inherited_initializer: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []  # in a forked child: to be run as it is
+inherited_hooks: list[Hooks] = []  # in a forked child: as they are, not pickled
 
 
 class InheritedFd:
@@ -103,20 +107,25 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     kind, _, body = received
     assert kind == SETUP, kind
     setup: Setup = codec.loads(body)
+    state: dict[str, Any] = {}
     gauge = Gauge() if setup.measures else None
-    worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits), gauge)
+    worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits), state, gauge)
     os.close(ends.journal)
     os.register_at_fork(after_in_child=worker.disown)
     _become(setup, this)
+    finalizers: list[Callable[[], object]] = []
+    stopped = False
     try:
-        if worker.prepare(_initializer_of(setup)):
-            worker.serve()
+        if worker.prepare(_preparation(setup, state, finalizers)):
+            stopped = worker.serve()
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
     except OSError:
         from ..errors import LOST_CODE  # late, as in `codec`
 
         sys.exit(LOST_CODE)  # a task, whose own errors do not come here, has closed what we need
+    if stopped and finalizers:
+        worker.conclude(finalizers[0])
 
 
 def _become(setup: Setup, this: _WorkerProcess) -> None:
@@ -151,17 +160,23 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
         _import_main_when_asked(setup.main)
 
 
-def _initializer_of(setup: Setup) -> Callable[[], None] | None:
-    packed = setup.initializer
-    inherited = inherited_initializer.pop() if inherited_initializer else None
+def _preparation(
+    setup: Setup, state: dict[str, Any], finalizers: list[Callable[[], object]]
+) -> Callable[[], None] | None:
+    """What is to be done before the first task: run the initializer, and have the finalizer at hand in *finalizers*."""
+    packed = setup.hooks
+    inherited = inherited_hooks.pop() if inherited_hooks else None
     if packed is None and inherited is None:
         return None
 
-    def run() -> None:
-        function, args = inherited or codec.loads(packed or b"")
-        function(*args)
+    def prepare() -> None:
+        initializer, args, finalizer = inherited or codec.loads(packed or b"")
+        if initializer is not None:
+            with_state(initializer, state)(*args)
+        if finalizer is not None:
+            finalizers.append(with_state(finalizer, state))
 
-    return run
+    return prepare
 
 
 def _import_main_when_asked(reference: dict[str, str]) -> None:

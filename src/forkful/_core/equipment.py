@@ -5,6 +5,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+Hooks = tuple[Callable[..., object] | None, tuple[Any, ...], Callable[..., object] | None]
+
 
 class Equipment(NamedTuple):
     """What every worker of a pool is equipped with; all of it by keyword."""
@@ -16,3 +18,9 @@ class Equipment(NamedTuple):
     inner_threads: int = 0  # for each of those, to compute with (BLAS, OpenMP); 0: as the libraries please
     memory: int | None = None  # bytes that are its limit between two tasks: it keeps a record of what it holds
     capture: bool = False  # what a task prints comes back with its result
+
+    def hooks(self) -> Hooks | None:
+        """The initializer with its arguments, and the finalizer, as a worker gets them; None when there are neither."""
+        if self.initializer is None:
+            return None if self.finalizer is None else (None, (), self.finalizer)
+        return (*self.initializer, self.finalizer)

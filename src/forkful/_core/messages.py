@@ -3,7 +3,7 @@
 A frame is a header (kind, a small number, the length of the body) and a body.  Down means master to worker.
 
 =========  ====  =======================================================================================
-SETUP      down  the worker's environment and initializer (`Setup`); the first frame, once
+SETUP      down  the worker's environment, initializer, finalizer (`Setup`); the first frame, once
 FUNCTION   down  number = key, body = the pickled function; before the first batch that names the key
 FORGET     down  number = key: no batch names it any more
 BATCH      down  a pickled list of `Entry`: tasks to run in this order
@@ -62,7 +62,7 @@ class Setup:
     main: dict[str, str]  # how to find the parent's __main__, for multiprocessing.spawn.prepare; empty if it cannot be
     by_value: bool  # that __main__ cannot be found: what is defined in it travels by value
     measures: bool  # it keeps a record of the memory that it holds
-    initializer: bytes | None  # (function, args), pickled; None when there is none, and under fork, which inherits it
+    hooks: bytes | None  # `equipment.Hooks`, pickled; None when there are none, and under fork, which inherits them
 
     def __init__(self, **attributes: Any) -> None:  # a NamedTuple of so many would take a millisecond of each import
         self.__dict__.update(attributes)

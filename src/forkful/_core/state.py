@@ -376,7 +376,10 @@ class State:
                 self._fail_rest(task, "fail", event.error)
             seat.sent.clear()
             seat.load = 0
-            self._kill(seat, gently=True)
+            if not self.limits.finalizer or seat.state not in (IDLE, STOPPING):
+                self._kill(seat, gently=True)
+            elif seat.state == IDLE:
+                self._stop(seat)
         self._kill_at = self._now + self.limits.grace
 
     def _kill(self, seat: Seat, *, gently: bool) -> None:
@@ -607,8 +610,11 @@ class State:
             if seat.state == IDLE and (
                 (self.closed and not self.backlog) or (limit is not None and seat.assigned >= limit)
             ):
-                _move(seat, "stop")
-                self._out.append(Stop(seat.key))
+                self._stop(seat)
+
+    def _stop(self, seat: Seat) -> None:
+        _move(seat, "stop")
+        self._out.append(Stop(seat.key))
 
     def _start_workers(self) -> None:
         if self._starts.at > self._now and self._has_workers():

@@ -11,7 +11,6 @@ import signal
 import sys
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
-from typing import Any
 
 from . import bootstrap, children, codec, forks, inheritance, molded, spawn
 from .channel import MasterEnd, Permits, frame, open_channel
@@ -87,6 +86,7 @@ class Supervisor:
     def __init__(self, equipment: Equipment) -> None:
         self.equipment = equipment
         self.start_method = equipment.start_method
+        self._hooks = equipment.hooks()
         self._numbers = 0
         self.newest: Post | None = None
         self._main = codec.main_reference()
@@ -101,19 +101,19 @@ class Supervisor:
         if self.start_method == "forkserver":
             molded.acquire_mold(self)  # not before: a pool that cannot be made has nothing to give back
         extra: list[int] = []
-        initializer: Any = None
+        hooks: bytes | None = None
         tracker: int | None = None
         if self.start_method == "fork":
             forks.flush_standard_streams()
         else:
-            if self.equipment.initializer is not None:
-                initializer, extra = inheritance.pack_inheritance(self.equipment.initializer)
+            if self._hooks is not None:
+                hooks, extra = inheritance.pack_inheritance(self._hooks)
             fd = inheritance.tracker_fd()
             if fd is not None:
                 tracker = len(extra)
                 extra = [*extra, fd]
         self._numbers += 1
-        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, initializer, tracker)))
+        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, hooks, tracker)))
         with forks.above_standard_streams():
             # All that may call user code, or wait, has been done.
             return forks.without_forks(lambda: self._start(setup, extra))
@@ -124,13 +124,13 @@ class Supervisor:
             post.open()
             post.channel.send(setup)
             post.child = child = spawn.START_METHODS[self.start_method]()  # known here before there is a process
-            if self.start_method == "fork" and self.equipment.initializer is not None:
-                # Inherited, not pickled: it crosses in a list, and the frame is without it.
-                bootstrap.inherited_initializer[:] = [self.equipment.initializer]
+            if self.start_method == "fork" and self._hooks is not None:
+                # Inherited, not pickled: they cross in a list, and the frame is without them.
+                bootstrap.inherited_hooks[:] = [self._hooks]
             try:
                 child.start(post.ends, extra)
             finally:
-                bootstrap.inherited_initializer.clear()
+                bootstrap.inherited_hooks.clear()
         except BaseException:
             if post.child is not None:
                 post.child.put_down()
@@ -140,7 +140,7 @@ class Supervisor:
         post.close_theirs()
         return post
 
-    def _setup(self, number: int, initializer: Any, tracker: int | None) -> Setup:
+    def _setup(self, number: int, hooks: bytes | None, tracker: int | None) -> Setup:
         forked = self.start_method == "fork"
         logger = util._logger  # type: ignore[attr-defined]  # there is no public way to ask without creating it
         directory: str | None = None
@@ -162,7 +162,7 @@ class Supervisor:
             main={} if forked else self._main,
             by_value=not self._main,
             measures=self.equipment.memory is not None,
-            initializer=initializer,
+            hooks=hooks,
         )
 
     def kill(self, post: Post, *, gently: bool) -> None:

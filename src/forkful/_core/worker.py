@@ -21,6 +21,7 @@ from typing import Any
 from . import codec
 from .channel import Permits, WorkerEnd, frame
 from .gauge import Gauge
+from .injection import with_state
 from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, Journal, pack
 from .messages import (
     BATCH,
@@ -103,10 +104,18 @@ def _encode_unpicklable(result: Any, error: BaseException) -> bytes:
 class Worker:
     """One worker's state between frames."""
 
-    def __init__(self, channel: WorkerEnd, journal: Journal, permits: Permits, gauge: Gauge | None = None) -> None:
+    def __init__(
+        self,
+        channel: WorkerEnd,
+        journal: Journal,
+        permits: Permits,
+        state: dict[str, Any],
+        gauge: Gauge | None = None,
+    ) -> None:
         self._channel = channel
         self._journal = journal
         self._permits = permits
+        self._state = state  # for functions that ask for it
         self._gauge = gauge  # where the memory of this process has a limit
         self._functions: dict[int, Callable[..., Any] | bytes] = {}
         self._started = 0
@@ -144,15 +153,15 @@ class Worker:
         self._channel.send(frame(READY))
         return True
 
-    def serve(self) -> None:
-        """Run frames until STOP or the master's end."""
+    def serve(self) -> bool:
+        """Run frames until STOP or the master's end; whether it was STOP."""
         channel = self._channel
         journal = self._journal
         while True:
             received = channel.receive_nowait() if journal.count else channel.receive()
             if received is None:
                 if not journal.count:
-                    return
+                    return False
                 self._flush()  # the master may be waiting for what the journal holds
                 continue
             kind, number, body = received
@@ -172,7 +181,15 @@ class Worker:
                 self._answer_recall()
             elif kind == STOP:
                 self._flush()
-                return
+                return True
+
+    def conclude(self, finalizer: Callable[[], object]) -> None:
+        """Run the finalizer.  What it raises passes: ``multiprocessing`` shows it, and nobody waits for it."""
+        try:
+            finalizer()
+        finally:
+            if self._disowned:
+                os._exit(0)
 
     def _await_recall(self) -> None:
         """A permit was missing: the master took it back.  What came before its RECALL frame is void."""
@@ -196,7 +213,7 @@ class Worker:
     def _function(self, key: int) -> Callable[..., Any]:
         function = self._functions[key]
         if isinstance(function, bytes):
-            loaded: Callable[..., Any] = _loads(function)
+            loaded: Callable[..., Any] = with_state(_loads(function), self._state)
             self._functions[key] = function = loaded
         return function
 

@@ -85,7 +85,11 @@ class Pool:
         max_memory_per_worker: a worker that holds more between two tasks is replaced: ``"500MB"``, or bytes.
         max_pending: the most calls of `apply_async` that have not ended; further ones wait, or raise `PoolFull`.
         block: whether they wait; every `apply_async` takes its own.
-        finalizer: called without arguments by each worker that leaves because it was told to, as the last thing.
+        finalizer: called without arguments in each worker that leaves because it is told to (`close`, *maxtasksperchild*,
+            *max_memory_per_worker*, *idle_timeout*, `resize`), after its last task and before ``multiprocessing``'s own
+            exit functions; not in one that is killed.  `terminate`, and the end of a ``with`` block, gives idle workers
+            half a second for it; busy ones are ended without.  What it raises is printed to standard error, with the
+            worker's name, and makes that worker's exit code 1.
         capture_output: attach what a task prints to its result.
         timeout: seconds any one task may run; its worker is then killed and replaced, and it ends with `TaskTimeout`.
             None: no limit.  Every method takes its own.
@@ -98,6 +102,10 @@ class Pool:
     A worker that dies costs the task it was running, nothing else: that task ends with `WorkerDied` (or is retried),
     tasks that waited behind it run elsewhere.  A task is started at most ``1 + retries`` times; the exception, in a map
     whose tasks hold several elements: those whose results were not yet safe, at most 25 µs of work, are run again.
+
+    A function that asks for ``state``, with a keyword-only parameter of that name without a default, gets its worker's: a
+    dict of its own for each worker process, empty at first, the same for *initializer*, *finalizer* and all tasks there
+    (with *threads*, for all of those).  What is costly to make is made once: ``def query(text, *, state): ...``.
 
     >>> with Pool(2) as pool:
     ...     pool.map(abs, [-1, 2, -3])
@@ -453,24 +461,25 @@ class Pool:
 def _equip(options: Options) -> Equipment:
     """What each worker gets; decides how it is started."""
     method, chosen = start_method_of(options.context)
-    initializer = None if options.initializer is None else (options.initializer, options.initargs)
-    if initializer is not None and method != "fork":
-        try:
-            inheritance.pack_inheritance(initializer)
-        except Exception:
-            # Such as a multiprocessing.Lock of the fork context: multiprocessing's own default on Linux before 3.14.
-            if chosen:
-                raise
-            method = "fork"
-    return Equipment(
+    equipment = Equipment(
         start_method=method,
-        initializer=initializer,
+        initializer=None if options.initializer is None else (options.initializer, options.initargs),
         finalizer=options.finalizer,
         threads=options.threads,
         inner_threads=max(1, cpu_count() // (options.size.most * (1 if options.auto else options.threads))),
         memory=options.memory,
         capture=options.capture,
     )
+    hooks = equipment.hooks()
+    if hooks is not None and method != "fork":
+        try:
+            inheritance.pack_inheritance(hooks)
+        except Exception:
+            # Such as a multiprocessing.Lock of the fork context: multiprocessing's own default on Linux before 3.14.
+            if chosen:
+                raise
+            equipment = equipment._replace(start_method="fork")
+    return equipment
 
 
 def _bound(options: Options) -> Limits:
@@ -482,6 +491,7 @@ def _bound(options: Options) -> Limits:
         auto=options.auto,
         memory=options.memory,
         idle=options.idle_timeout,
+        finalizer=options.finalizer is not None,
     )
 
 
