@@ -19,7 +19,8 @@ from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
 from ._iterators import IMapIterator, OutcomeIterator
-from ._options import CallLimits, Options, check_options, cpu_count, start_method_of
+from ._options import CallLimits, Options, check_options, start_method_of
+from ._processors import cpu_count
 from ._results import AsyncResult, MapResult
 
 T = TypeVar("T")
