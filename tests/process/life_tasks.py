@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
+import mmap
 import multiprocessing
 import os
+import resource
+import signal
 import sys
 import threading
 import time
@@ -114,3 +119,54 @@ def wait_at(gate: str) -> None:
 def own_name(_: object = None) -> str:
     """What multiprocessing calls this process."""
     return multiprocessing.current_process().name
+
+
+# Crashes.
+
+
+def crash(_: object = None) -> None:
+    """A segmentation fault, in C."""
+    ctypes.string_at(0)
+
+
+def crash_in_child() -> int:
+    """A child that the task forks crashes, and then the worker is killed."""
+    child = os.fork()
+    if child == 0:
+        crash()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGSEGV
+    os.kill(os.getpid(), signal.SIGKILL)
+    return child
+
+
+def crash_from_the_second_on(log: str) -> None:
+    """An initializer that a pool outlives, and cannot replace a worker with."""
+    write_line(log, "begin")
+    if Path(log).read_text(encoding="ascii").count("begin") > 1:
+        crash()
+
+
+def describe_crashes_in(path: str) -> None:
+    """An initializer that has a use of its own for faulthandler."""
+    faulthandler.enable(open(path, "wb"))  # noqa: SIM115  # it must stay open
+
+
+def hold_and_die(size: int) -> None:
+    """Is killed with so many bytes in hand."""
+    ballast = bytearray(size)
+    ballast[:: mmap.PAGESIZE] = bytes(len(range(0, size, mmap.PAGESIZE)))  # has every page
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def eat_memory(_: object = None) -> int:
+    """Takes all that there is."""
+    eaten = []
+    while True:
+        eaten.append(b"x" * 2**22)
+
+
+def bound_own_memory(size: int) -> None:
+    """An initializer that leaves the process this much more address space than it has."""
+    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (held + size, held + size))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import codec, signals
+from . import codec, faults, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .gauge import Gauge
@@ -110,7 +110,7 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     state: dict[str, Any] = {}
     gauge = Gauge() if setup.measures else None
     worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits), state, gauge)
-    os.close(ends.journal)
+    faults.watch(ends.journal)
     os.register_at_fork(after_in_child=worker.disown)
     _become(setup, this)
     finalizers: list[Callable[[], object]] = []

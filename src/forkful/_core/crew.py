@@ -10,11 +10,12 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import threading
 from typing import Any
 
-from ..errors import LOST_SIGNAL, InitializerError
-from . import codec
+from ..errors import LOST_SIGNAL, Evidence, InitializerError
+from . import codec, oom
 from .channel import frame
 from .forks import above_standard_streams
 from .functions import Functions
@@ -316,6 +317,15 @@ class Crew:
         error.__cause__ = cause
         return error
 
+    @staticmethod
+    def _gather_evidence(post: Post) -> Evidence:
+        """What is left of a worker that has ended, and what the system says of its end."""
+        child: Any = post.child
+        # Whoever has left in good order has written nothing; and what we have killed ourselves, nobody else has.
+        dump = post.journal.read_dump() if child.exitcode != 0 else ""
+        killed = child.exitcode == -signal.SIGKILL and not post.condemned
+        return Evidence(child.memory or post.journal.words[MEMORY] or None, oom.claim() if killed else None, dump)
+
     def _bury(self, seat: int, events: list[Event]) -> None:
         """A worker's process has ended: take over what it left, then tell."""
         post = self.posts[seat]
@@ -328,7 +338,7 @@ class Crew:
         if child.refusal is not None:
             events.append(Unstarted(seat, _no_worker(child.refusal)))
         else:
-            events.append(Exited(seat, child.exitcode, started, child.pid))
+            events.append(Exited(seat, child.exitcode, started, child.pid, self._gather_evidence(post)))
         # By seat and not by number: a child that has lost its mold has changed its descriptor.
         for fd in [fd for fd, (owner, _) in self._watched.items() if owner == seat]:
             self._unwatch(fd)

@@ -4,7 +4,8 @@ It answers two questions that a channel cannot answer once its writer is dead: *
 and *which results were complete but not yet sent?*  The worker alone writes, the master alone reads, and only when the
 worker is dead or has been in one element for long; so nothing here is locked.
 
-Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes.
+Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes, and the place where a crash is described
+(`faults.watch`): text, up to the first zero byte.
 
 - ``STARTED``: how many elements this worker has started, ever; `IN_INITIALIZER` while the initializer runs.
 - ``SINCE``: when the newest started, in nanoseconds of ``time.monotonic_ns``, one clock for all processes of a machine.
@@ -29,7 +30,9 @@ RECORDS = 4096
 INDEX_AT = WORDS * 8
 DATA_AT = INDEX_AT + RECORDS * 8
 DATA = 128 * 1024
-SIZE = DATA_AT + DATA
+DUMP_AT = DATA_AT + DATA
+DUMP = 64 * 1024
+SIZE = DUMP_AT + DUMP
 
 _SERIAL_SHIFT = 16  # RECORDS fits below it
 _COUNT_MASK = (1 << _SERIAL_SHIFT) - 1
@@ -80,7 +83,7 @@ class Journal:
         whole = memoryview(self._map)
         self.words = whole[:INDEX_AT].cast("q")
         self.index = whole[INDEX_AT:DATA_AT].cast("Q")
-        self.data = whole[DATA_AT:]
+        self.data = whole[DATA_AT:DUMP_AT]
         self.serial = 0  # worker: of the first record in the page
         self.count = 0  # worker: records in the page
         self.used = 0  # worker: bytes in the page
@@ -131,6 +134,11 @@ class Journal:
         if self.words[LEDGER] >> _SERIAL_SHIFT != serial or total > DATA:
             return serial, []
         return serial, split(index, memoryview(data))
+
+    def read_dump(self) -> str:
+        """What ``faulthandler`` has written of the worker's end; empty when it had no reason to."""
+        end = self._map.find(b"\0", DUMP_AT)
+        return self._map[DUMP_AT : end if end >= 0 else SIZE].decode("utf-8", "replace")
 
     def close(self) -> None:
         """Unmap the page."""

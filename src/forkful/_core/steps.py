@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import NO_EVIDENCE, Evidence
 from .books import Task
 
 
@@ -115,15 +116,21 @@ class Taken(Step):
 
 
 class Exited(Step):
-    """A worker's process has ended, having started *started* elements; all it had committed was reported before."""
+    """A worker's process has ended, having started *started* elements; all it had committed was reported before.
 
-    __slots__ = ("exitcode", "pid", "seat", "started")
+    *evidence*: what it left, and what the system says of it.
+    """
 
-    def __init__(self, seat: int, exitcode: int | None, started: int, pid: int | None) -> None:
+    __slots__ = ("evidence", "exitcode", "pid", "seat", "started")
+
+    def __init__(
+        self, seat: int, exitcode: int | None, started: int, pid: int | None, evidence: Evidence = NO_EVIDENCE
+    ) -> None:
         self.seat = seat
         self.exitcode = exitcode
         self.started = started
         self.pid = pid
+        self.evidence = evidence
 
 
 class Cancel(Step):

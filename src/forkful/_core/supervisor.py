@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 
-from . import bootstrap, children, codec, forks, inheritance, molded, spawn
+from . import bootstrap, children, codec, forks, inheritance, molded, oom, spawn
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
 from .equipment import Equipment
@@ -35,6 +35,7 @@ class Post:
         self.received = 0  # records taken over from it, through the channel or the journal
         self.child: children.Child | None = None
         self.is_open = True
+        self.condemned = False  # we have put an end to it
         self._starting = True  # the worker's ends are open here
         self._ours = ExitStack()  # each closes what has been opened so far, and may do so again
         self._theirs = ExitStack()
@@ -98,6 +99,8 @@ class Supervisor:
             OSError: the system gives no process, descriptor or memory.
         """
         inheritance.check_not_importing_main()
+        if not self._numbers:
+            oom.begin()
         if self.start_method == "forkserver":
             molded.acquire_mold(self)  # not before: a pool that cannot be made has nothing to give back
         extra: list[int] = []
@@ -168,6 +171,7 @@ class Supervisor:
     def kill(self, post: Post, *, gently: bool) -> None:
         """Send the worker SIGTERM or SIGKILL."""
         if post.child is not None and post.is_open:
+            post.condemned = True
             if gently:
                 post.child.kill(signal.SIGTERM)
             else:

@@ -13,7 +13,7 @@ def explain_death(seat: Seat, head: Task, event: Exited) -> tuple[BaseException,
         return explain_cancelling(head), True
     name = head.describe(head.index())
     if not seat.overdue:
-        return WorkerDied.during(name, event.pid, event.exitcode), False
+        return WorkerDied.during(name, event.pid, event.exitcode, evidence=event.evidence), False
     seconds = (head.timeout or 0) / 1e9
     message = (
         f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed; "
@@ -35,8 +35,11 @@ def explain_failed_start(event: Exited) -> InitializerError:
             f"no worker could be started: the process that forks them {describe_exit(event.exitcode)} before it could; "
             f"what it wrote to standard error says why"
         )
+    evidence = event.evidence
     return InitializerError(
-        f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "
-        f"it was ready; {advise_start(event.exitcode)}",
+        f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode, evidence)} before "
+        f"it was ready{evidence.before(advise_start(event.exitcode, evidence))}",
         pid=event.pid,
+        exitcode=event.exitcode,
+        **evidence.facts(),
     )
