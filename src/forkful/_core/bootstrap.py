@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import codec, faults, signals
+from . import codec, faults, inner_threads, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .gauge import Gauge
@@ -134,6 +134,8 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
     this._identity = setup.identity
     this._parent_pid = setup.parent_pid  # type: ignore[attr-defined]
     codec.by_value = setup.by_value
+    if setup.environment:
+        inner_threads.limit(setup.environment)
     if setup.sys_path is None:
         return
     data: dict[str, Any] = {

@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 
-from . import bootstrap, children, codec, forks, inheritance, molded, oom, spawn
+from . import bootstrap, children, codec, forks, inheritance, inner_threads, molded, oom, spawn
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
 from .equipment import Equipment
@@ -150,6 +150,7 @@ class Supervisor:
         with contextlib.suppress(OSError):
             directory = os.getcwd()
         this = process.current_process()
+        threads = self.equipment.inner_threads
         return Setup(
             name=f"{_NAMES[self.start_method]}-{number}",
             identity=(*this._identity, number),
@@ -161,6 +162,7 @@ class Supervisor:
             sys_path=None if forked else list(sys.path),
             sys_argv=sys.argv,
             directory=directory,
+            environment=inner_threads.environment(threads, os.environ) if threads else {},
             tracker=tracker,
             main={} if forked else self._main,
             by_value=not self._main,

@@ -108,6 +108,11 @@ class Pool:
     dict of its own for each worker process, empty at first, the same for *initializer*, *finalizer* and all tasks there
     (with *threads*, for all of those).  What is costly to make is made once: ``def query(text, *, state): ...``.
 
+    Libraries that compute in threads of their own (BLAS, OpenMP, NumExpr, Numba) are told to start
+    ``cpu_count() // (processes * threads)`` of them in a worker, at least one; whatever the environment says already
+    (``OMP_NUM_THREADS`` and its like) stays.  Under ``"fork"`` those that are loaded already are told with
+    ``threadpoolctl``, if that is installed.
+
     >>> with Pool(2) as pool:
     ...     pool.map(abs, [-1, 2, -3])
     [1, 2, 3]
