@@ -130,28 +130,29 @@ class Evidence:
         return {"memory": self.memory, "oom": self.oom, "dump": self.dump}
 
     def before(self, advice: str) -> str:
-        """*advice*, after the first lines of the dump that say something: to go on with a message.
+        """*advice*, after the lines of the dump that say most: to go on with a message.
 
         They are of the thread that crashed, from the innermost frame out to the last before our own.
         """
         lines = self.dump.splitlines()
         if not lines:
             return f"; {advice}"
+        head = [f"  {lines[0]}"] if lines[0].startswith("Fatal") else []
         starts = [at for at, line in enumerate(lines) if line.startswith("Current thread")]
         frames: list[str] = []
         for line in lines[starts[0] + 1 :] if starts else ():
             if not line.startswith("  File ") or _OUR_FRAMES in line:
                 break
             frames.append(line)
-        if len(frames) > _EXCERPT:
-            frames[_EXCERPT:] = ["  ..."]
-        return "\n".join([":", f"  {lines[0]}", *frames, advice])
+        if len(frames) > _INNER + _OUTER:
+            frames[_INNER:-_OUTER] = ["  ..."]
+        return "\n".join([":", *head, *frames, advice])
 
 
 NO_EVIDENCE = Evidence()
 
 _OUR_FRAMES = "/forkful/_core/"
-_EXCERPT = 6  # frames
+_INNER, _OUTER = 4, 2  # frames that are shown: where it was, and what it was asked for
 
 
 class WorkerDied(TaskError):
@@ -188,9 +189,17 @@ class WorkerDied(TaskError):
 
 
 class TaskTimeout(TaskError, multiprocessing.TimeoutError):
-    """The task ran longer than its ``timeout=``; its worker was killed and replaced."""
+    """The task ran longer than its ``timeout=``; its worker was killed and replaced.
+
+    Attributes:
+        seconds: how long it might have run.
+        memory: the most that the worker has held, in bytes; None when that is not known.
+        dump: where it was, as ``faulthandler`` wrote it: every thread's stack; empty when the process was stopped.
+    """
 
     seconds: float | None = None
+    memory: int | None = None
+    dump: str = ""
 
 
 class TaskCancelled(TaskError):

@@ -170,3 +170,9 @@ def bound_own_memory(size: int) -> None:
     """An initializer that leaves the process this much more address space than it has."""
     held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
     resource.setrlimit(resource.RLIMIT_AS, (held + size, held + size))
+
+
+def ignore_and_wait(signum: int) -> None:
+    """Has other plans for a signal, and then hangs."""
+    signal.signal(signum, signal.SIG_IGN)
+    threading.Event().wait()

@@ -41,6 +41,7 @@ from forkful._core.steps import (
     Taken,
     Terminate,
     Tick,
+    Trace,
     Unstarted,
 )
 from forkful.errors import InitializerError, PoolTerminated, TaskCancelled, TaskTimeout, WorkerDied
@@ -314,7 +315,7 @@ class World:
         if isinstance(order, Start):
             self._start(order.seat, events)
             return
-        assert isinstance(order, Send | Look | Recall | Stop | Kill)
+        assert isinstance(order, Send | Look | Recall | Stop | Kill | Trace)
         worker = self.workers[order.seat]
         if worker.buried:
             return
@@ -337,6 +338,9 @@ class World:
             events.append(Taken(order.seat, taken))
         elif isinstance(order, Stop):
             worker.down.append("stop")
+        elif isinstance(order, Trace):
+            if self.random.random() < 0.7:  # else it is stopped, or slow to end
+                self._die(worker, -60)
         elif not order.gently or self.random.random() < 0.5:
             self._die(worker, -15 if order.gently else -9)
 

@@ -125,9 +125,9 @@ class Seat:
     """A worker in the state machine's books."""
 
     __slots__ = (
-        "assigned", "changed", "condemned", "finished", "functions", "hides", "key", "load", "looking", "overdue", "pid",
-        "recalling", "recalls", "sent", "since", "state",
-    )  # fmt: skip  # one line a letter would be fourteen lines of names
+        "assigned", "changed", "condemned", "finished", "functions", "heard", "hides", "key", "kill_at", "load", "looking",
+        "overdue", "pid", "recalling", "recalls", "sent", "since", "state",
+    )  # fmt: skip  # one line a letter would be eighteen lines of names
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -139,6 +139,8 @@ class Seat:
         self.assigned = 0  # tasks it was given, for maxtasksperchild
         self.functions: set[int] = set()  # it has been sent
         self.changed = 0  # when its first task last changed, as far as we know
+        self.heard = 0  # when it last reported a result, or was sent something after it had nothing
+        self.kill_at: int | None = None  # when it is killed unless it has answered, or ended, by then
         self.since: int | None = None  # when the running element started, if we have looked
         self.hides = False  # may have results that it has not sent, which a long element would keep from us
         self.recalls = False  # a recall was tried since its last batch

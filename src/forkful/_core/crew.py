@@ -36,6 +36,7 @@ from .steps import (
     Start,
     Stop,
     Taken,
+    Trace,
     Unstarted,
 )
 from .supervisor import Post, Supervisor
@@ -46,7 +47,7 @@ _POLL_MOST_MS = 2**31 - 1  # 24 days: who waits longer waits again
 _UP, _DOWN, _LIFE = range(3)  # what a watched descriptor is: the channel to receive from or to send to, or the process
 _FLAGS = {_UP: select.POLLIN, _DOWN: select.POLLOUT, _LIFE: select.POLLIN}
 
-Order = Start | Send | Look | Recall | Stop | Kill
+Order = Start | Send | Look | Recall | Stop | Kill | Trace
 
 
 class Crew:
@@ -148,8 +149,11 @@ class Crew:
         if post.channel.unsent:
             self._watch_writing(order.seat, post)
 
-    def _kill(self, order: Kill, post: Post, events: list[Event]) -> None:
-        self._supervisor.kill(post, gently=order.gently)
+    def _kill(self, order: Kill | Trace, post: Post, events: list[Event]) -> None:
+        if isinstance(order, Trace):
+            self._supervisor.trace(post)
+        else:
+            self._supervisor.kill(post, gently=order.gently)
         assert post.child is not None
         if post.child.ended:  # it was given up before it was born: nothing else will tell
             self._bury(order.seat, events)

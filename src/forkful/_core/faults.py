@@ -1,4 +1,4 @@
-"""A worker that crashes leaves word of where it was.  Runs in the worker.
+"""A worker that crashes, or is ended for a time-out, leaves word of where it was.  Runs in the worker.
 
 ``faulthandler`` writes every thread's stack, from inside the signal, to a descriptor: here that of the journal's memory,
 at the place for it behind the records.  Nobody has to be there to read it: the master does when the worker is dead.
@@ -10,6 +10,7 @@ import faulthandler
 import os
 
 from .journal import DUMP_AT
+from .signals import TRACE_SIGNAL
 
 
 def watch(memory: int) -> None:
@@ -20,6 +21,8 @@ def watch(memory: int) -> None:
     os.lseek(memory, DUMP_AT, os.SEEK_SET)  # nothing else reads or writes there by position
     asked = faulthandler.is_enabled()  # python -X faulthandler
     faulthandler.enable(memory)
+    if TRACE_SIGNAL is not None:
+        faulthandler.register(TRACE_SIGNAL, memory, chain=True)  # on to what it does by itself: end the process
     os.register_at_fork(after_in_child=lambda: _forget(memory, asked))
 
 

@@ -59,9 +59,14 @@ from .steps import (
     Taken,
     Terminate,
     Tick,
+    Trace,
     Unstarted,
 )
 from .verdict import explain_cancelling, explain_death, explain_failed_start
+
+_TRACE_NS = 20_000_000  # between the signal that has a worker tell where it is, and SIGKILL
+_QUIET_NS = 200_000_000  # the least that a worker gets to start what has a time-out
+_SILENT_NS = 1_000_000_000  # that a worker gets to answer a recall when nothing runs there
 
 # The tables: (state, what happens) -> state.
 
@@ -226,6 +231,7 @@ class State:
             seat.condemned = False
             if seat.state == BUSY:
                 _move(seat, "finish last")
+        seat.heard = self._now
         seat.forget_look(self._now)
 
     def _retry_next(self, task: Task) -> None:
@@ -309,6 +315,7 @@ class State:
         if seat.state == RECALLED:
             _move(seat, "dropped")
             seat.condemned = False
+            seat.kill_at = None
 
     def _on_exited(self, event: Exited) -> None:
         seat = self.seats.pop(event.seat)
@@ -384,7 +391,15 @@ class State:
 
     def _kill(self, seat: Seat, *, gently: bool) -> None:
         _move(seat, "kill")
+        if not gently:
+            seat.kill_at = None
         self._out.append(Kill(seat.key, gently))
+
+    def _trace(self, seat: Seat) -> None:
+        """Kill a worker, with a moment for it to tell where it was; one that is stopped cannot."""
+        _move(seat, "kill")
+        seat.kill_at = self._now + _TRACE_NS
+        self._out.append(Trace(seat.key))
 
     def _on_tick(self, event: Tick) -> None:
         if self._kill_at is not None and self._now >= self._kill_at:
@@ -408,6 +423,8 @@ class State:
         if event.started <= seat.finished:  # between two elements, or with a permit and about to start
             seat.condemned = head.cancelled == KILL_IT
             seat.forget_look(self._now)
+            if head.timeout is not None and self._now >= seat.heard + max(head.timeout, _QUIET_NS):
+                self._recall(seat)  # it has been stopped, perhaps: the task has not, and can run elsewhere
             return
         seat.since = event.since
         if self._now >= event.since + STUCK_NS:
@@ -419,7 +436,10 @@ class State:
                 self._recall(seat)
         elif seat.is_secured():
             seat.overdue = overdue
-            self._kill(seat, gently=False)
+            if overdue:
+                self._trace(seat)
+            else:
+                self._kill(seat, gently=False)
         else:
             self._recall(seat)
 
@@ -455,6 +475,8 @@ class State:
             self._requeue(task, "recall")
         if event.units:
             _move(seat, "recall")
+            if not seat.sent:  # only a worker that is stopped, or worse, takes long to say that it has dropped it all
+                seat.kill_at = self._now + _SILENT_NS
         _spare_started(seat)
         if seat.condemned or any(task.cancelled for task in seat.sent):
             self._look(seat)
@@ -494,6 +516,12 @@ class State:
         if start_at > self._now and self._may_want_another() and (due is None or start_at < due):
             due = start_at
         for seat in self.seats.values():
+            kill_at = seat.kill_at
+            if kill_at is not None:
+                if kill_at <= self._now:
+                    self._kill(seat, gently=False)
+                elif due is None or kill_at < due:
+                    due = kill_at
             if not seat.sent or seat.state not in (BUSY, RECALLED):
                 continue
             timeout = seat.sent[0].timeout
@@ -589,6 +617,7 @@ class State:
 
     def _send(self, seat: Seat, tasks: list[Task]) -> None:
         if seat.state == IDLE:
+            seat.heard = self._now
             seat.forget_look(self._now)
         _move(seat, "send")
         seat.recalls = False

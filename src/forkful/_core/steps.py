@@ -253,6 +253,15 @@ class Kill(Step):
         self.gently = gently
 
 
+class Trace(Step):
+    """Have the worker write down where it is, and end.  `Kill` follows should it not."""
+
+    __slots__ = ("seat",)
+
+    def __init__(self, seat: int) -> None:
+        self.seat = seat
+
+
 class Deliver(Step):
     """Hand records to sinks: (task, index, elements, kind, blob, pid)."""
 
@@ -271,4 +280,4 @@ class Fail(Step):
         self.items = items
 
 
-Instruction = Start | Send | Look | Recall | Stop | Kill | Deliver | Fail
+Instruction = Start | Send | Look | Recall | Stop | Kill | Trace | Deliver | Fail

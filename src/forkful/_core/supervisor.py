@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 
-from . import bootstrap, children, codec, forks, inheritance, inner_threads, molded, oom, spawn
+from . import bootstrap, children, codec, forks, inheritance, inner_threads, molded, oom, signals, spawn
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
 from .equipment import Equipment
@@ -178,6 +178,15 @@ class Supervisor:
                 post.child.kill(signal.SIGTERM)
             else:
                 post.child.put_down()
+
+    def trace(self, post: Post) -> None:
+        """Have the worker write down where it is, and end."""
+        if post.child is not None and post.is_open:
+            post.condemned = True
+            if signals.TRACE_SIGNAL is None:
+                post.child.put_down()
+            else:
+                post.child.kill(signals.TRACE_SIGNAL)
 
     def close(self) -> None:
         """No more workers will be started."""

@@ -15,11 +15,11 @@ def explain_death(seat: Seat, head: Task, event: Exited) -> tuple[BaseException,
     if not seat.overdue:
         return WorkerDied.during(name, event.pid, event.exitcode, evidence=event.evidence), False
     seconds = (head.timeout or 0) / 1e9
-    message = (
-        f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed; "
-        f"give it more time or make it shorter"
-    )
-    return TaskTimeout(message, task=name, pid=event.pid, seconds=seconds), False
+    message = f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed"
+    evidence = event.evidence
+    message += evidence.before("give it more time or make it shorter")
+    facts = {"memory": evidence.memory, "dump": evidence.dump}
+    return TaskTimeout(message, task=name, pid=event.pid, seconds=seconds, **facts), False
 
 
 def explain_cancelling(task: Task) -> TaskCancelled:
