@@ -71,6 +71,7 @@ class Measure:
     per_task: bool = False  # whether the value divided by the size means something
     start_method: str = "forkserver"
     strict_start_method: bool = False  # leave out a peer that lacks it, instead of taking the peer's own
+    only_us: str = ""  # why no other pool takes part
     rounds: int = 5
     discarded: int = 0  # rounds that are run and forgotten: they fill the caches of files that are read once
     watchdog: float = 60.0  # seconds for one sample, its set-up included

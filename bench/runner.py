@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .measure import Case, Measure
+from .measure import US, Case, Measure
 from .peers import PEERS
 from .results import MeasureResult, Outcome, Series
 
@@ -59,6 +59,8 @@ def enter(measure: Measure, name: str, plan: Plan) -> Series:
     peer = PEERS.get(name)
     if peer is None:  # a baseline
         series.start_method = ""
+    elif measure.only_us and name != US:
+        series.absent = measure.only_us
     elif name not in plan.peers:
         series.absent = "left out (--peers)"
     elif not peer.installed():

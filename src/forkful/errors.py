@@ -129,6 +129,15 @@ class Evidence:
         """As attributes of an error."""
         return {"memory": self.memory, "oom": self.oom, "dump": self.dump}
 
+    def crashed_thread(self) -> int | None:
+        """Which thread it was that crashed, as ``threading.get_ident`` tells it; None when that is not known."""
+        _, found, rest = self.dump.partition("Current thread 0x")
+        digits = rest[:16]
+        try:
+            return int(digits, 16) if found else None
+        except ValueError:  # cut short
+            return None
+
     def before(self, advice: str) -> str:
         """*advice*, after the lines of the dump that say most: to go on with a message.
 
@@ -165,12 +174,15 @@ class WorkerDied(TaskError):
         oom: True when the kernel says that it has killed a process for want of memory, which no other death explains;
             False when it says that it has not; None when nobody asked, or it does not say.
         dump: what ``faulthandler`` wrote as the process crashed: every thread's stack, the full text; else empty.
+        cause: the task that is known to have brought the worker down, where that is another one: it ran beside this one,
+            in a pool with ``threads=``.
     """
 
     exitcode: int | None = None
     memory: int | None = None
     oom: bool | None = None
     dump: str = ""
+    cause: str = ""
 
     @classmethod
     def during(
@@ -179,13 +191,14 @@ class WorkerDied(TaskError):
         pid: int | None,
         exitcode: int | None,
         because: str = "",
-        *,
+        cause: str = "",
         evidence: Evidence = NO_EVIDENCE,
     ) -> WorkerDied:
         """The error for *task*, whose worker *pid* ended with *exitcode* (*because* of something we know)."""
-        message = f"{task}: its worker (pid {pid}) {describe_exit(exitcode, evidence)}"
-        message += f" {because}" if because else evidence.before(_advice(exitcode, evidence))
-        return cls(message, task=task, pid=pid, exitcode=exitcode, **evidence.facts())
+        message = f"{task}: its worker (pid {pid}) {describe_exit(exitcode, NO_EVIDENCE if cause else evidence)}"
+        message += f" {because}" if because else ""
+        message += "; retries=1 runs it again" if cause else evidence.before(_advice(exitcode, evidence))
+        return cls(message, task=task, pid=pid, exitcode=exitcode, cause=cause, **evidence.facts())
 
 
 class TaskTimeout(TaskError, multiprocessing.TimeoutError):

@@ -282,6 +282,13 @@ def unblock_descriptors() -> None:
             os.set_blocking(fd, False)
 
 
+def block_descriptors() -> None:
+    """The opposite, as a program does that sees a non-blocking descriptor for the first time."""
+    for fd in range(3, 1000):
+        with contextlib.suppress(OSError):
+            os.set_blocking(fd, True)
+
+
 def blocked_signals() -> set[int]:
     """What the worker's main thread has blocked."""
     return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}

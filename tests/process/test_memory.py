@@ -15,7 +15,7 @@ SIZE = 64 * 2**20
 
 def readings(pool: forkful.Pool) -> list[int]:
     """What the workers have told last."""
-    return [post.journal.words[MEMORY] for post in pool._master._crew.posts.values()]
+    return [post.journals[0].words[MEMORY] for post in pool._master._crew.posts.values()]
 
 
 def test_worker_tells_its_memory(start_method: str) -> None:

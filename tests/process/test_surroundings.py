@@ -243,6 +243,21 @@ def test_descriptors_made_non_blocking(start_method: str, tmp_path: Path) -> Non
         assert output == "True\n{60000} 2\nTrue\n"
 
 
+def test_descriptors_made_blocking(start_method: str, tmp_path: Path) -> None:
+    """Among them one that the pool shares with its worker: neither waits where it only wants to look."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with forkful.Pool(1, context=start_method) as pool:
+        pool.apply(tasks.block_descriptors)
+        pool.map(tasks.double, range(2000), timeout=60)  # short tasks are sent ahead
+        running = pool.apply_async(tasks.gated, (str(tmp_path / "log"), 4, str(gate)))
+        waiting = [pool.apply_async(tasks.double, (number,)) for number in range(20)]
+        assert all(result.cancel() for result in waiting)
+        gate.write_bytes(b"!")
+        assert running.get(WATCHDOG) == 8
+        assert_works(pool)
+
+
 @pytest.fixture
 def shortage(start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As long as this file exists, the system has no process for a worker."""

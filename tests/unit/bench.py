@@ -126,14 +126,14 @@ class Bench:
         """Give it tasks."""
         return self(Submitted(list(tasks)))
 
-    def man(self, *seats: int) -> list[Instruction]:
-        """The workers asked for at *seats* are ready."""
-        return self(*(Ready(seat, PID + seat) for seat in seats))
+    def man(self, *workers: int) -> list[Instruction]:
+        """The *workers* asked for are ready."""
+        return self(*(Ready(worker, PID + worker) for worker in workers))
 
     def run(self, *tasks: Task) -> list[Instruction]:
         """Give it tasks, and the workers it asks for."""
         self.submit(*tasks)
-        return self.man(*self.seats("starting"))
+        return self.man(*(key for key, worker in self.state.workers.items() if worker.state == "starting"))
 
     def finish(self, seat: int, *counts: int, kind: int = VALUE, ns: int = 0, elements: int = 0) -> list[Instruction]:
         """The worker at *seat* reports a record for each of *counts*."""
@@ -147,7 +147,7 @@ class Bench:
         self, seat: int, exitcode: int | None = -9, *, started: int = 0, evidence: Evidence = NO_EVIDENCE
     ) -> list[Instruction]:
         """The worker at *seat* has ended, *started* elements after its start."""
-        return self(Exited(seat, exitcode, started, PID + seat, evidence))
+        return self(Exited(seat, exitcode, (started,), PID + seat, evidence))
 
     def learn(self, ns: int, function: int = 1) -> None:
         """An element of *function* is known to take *ns*."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from forkful._core import channel
-from forkful._core.channel import _READ_SIZE, FrameReader, MasterEnd, Permits, WorkerEnd, frame, open_channel
+from forkful._core.channel import _READ_SIZE, Frame, FrameReader, MasterEnd, Permits, WorkerEnd, frame, open_channel
 from forkful._core.messages import HEADER
 
 LARGE = 256 * 1024
@@ -23,7 +23,12 @@ FRAMES: list[Plain] = [(1, 0, b""), (2, 7, b"abc"), (3, 2**32 - 1, b""), (4, 1, 
 
 def stream(frames: list[Plain]) -> bytes:
     """The bytes that carry *frames*."""
-    return b"".join(b"".join(frame(kind, number, body)) for kind, number, body in frames)
+    return b"".join(b"".join(frame(kind, number, body, lane=lane_of(number))) for kind, number, body in frames)
+
+
+def lane_of(number: int) -> int:
+    """Of the frame with that *number*."""
+    return number % 65_536
 
 
 class Collector:
@@ -43,17 +48,18 @@ class Collector:
                 part = data[: len(target)]
                 target[: len(part)] = part
                 frames, data = self.reader.filled(len(part)), data[len(part) :]
-            self.frames += [(kind, number, bytes(body)) for kind, number, body in frames]
+            assert all(lane == lane_of(number) for _, lane, number, _ in frames)
+            self.frames += [(kind, number, bytes(body)) for kind, _, number, body in frames]
 
 
 def test_frame() -> None:
     """A header that tells the length of all that follows, and the body as it is, without a copy."""
     body, more = b"abc", memoryview(b"de")
-    head, first, second = frame(9, 5, body, more)
-    assert HEADER.unpack(head) == (9, 5, 5)
+    head, first, second = frame(9, 5, body, more, lane=3)
+    assert HEADER.unpack(head) == (9, 3, 5, 5)
     assert first is body
     assert second is more
-    assert frame(6) == [HEADER.pack(6, 0, 0)]
+    assert frame(6) == [HEADER.pack(6, 0, 0, 0)]
 
 
 def test_every_split_gives_the_same_frames() -> None:
@@ -111,14 +117,14 @@ def test_large_body_is_received_in_place() -> None:
     reader = FrameReader()
     assert reader.want() is None
     body = b"x" * (2 * _READ_SIZE)
-    assert reader.feed(HEADER.pack(1, 0, len(body)) + body[:10]) == []
+    assert reader.feed(HEADER.pack(1, 0, 0, len(body)) + body[:10]) == []
     target = reader.want()
     assert target is not None
     assert len(target) == len(body) - 10
     target[:_READ_SIZE] = body[:_READ_SIZE]
     assert reader.filled(_READ_SIZE) == []
     assert reader.want() is None  # less than one read is missing
-    ((kind, number, whole),) = reader.feed(body[10 + _READ_SIZE :])
+    ((kind, _, number, whole),) = reader.feed(body[10 + _READ_SIZE :])
     assert (kind, number, bytes(whole)) == (1, 0, body)
 
 
@@ -127,7 +133,7 @@ def test_frames_are_not_overwritten() -> None:
     reader = FrameReader()
     data = stream([(1, 1, b"first"), (2, 2, b"second")])
     kept = [*reader.feed(data[:30]), *reader.feed(data[30:])]
-    assert [bytes(body) for _, _, body in kept] == [b"first", b"second"]
+    assert [bytes(body) for *_, body in kept] == [b"first", b"second"]
 
 
 @pytest.fixture
@@ -150,9 +156,9 @@ def narrow_ends(ends: tuple[MasterEnd, WorkerEnd], monkeypatch: pytest.MonkeyPat
     return ends
 
 
-def plain(received: tuple[int, int, memoryview] | None) -> Plain | None:
-    """A frame with its body as bytes."""
-    return None if received is None else (received[0], received[1], bytes(received[2]))
+def plain(received: Frame | None) -> Plain | None:
+    """A frame without its lane, its body as bytes."""
+    return None if received is None else (received[0], received[2], bytes(received[3]))
 
 
 def test_frames_down(ends: tuple[MasterEnd, WorkerEnd]) -> None:
@@ -189,7 +195,7 @@ def test_large_frame_up(narrow_ends: tuple[MasterEnd, WorkerEnd]) -> None:
     body = os.urandom(1000) * 300
     sender = threading.Thread(target=worker.send, args=(frame(13, 1, body),))
     sender.start()
-    frames: list[tuple[int, int, memoryview]] = []
+    frames: list[Frame] = []
     while not frames:
         frames = master.receive()
     sender.join()
@@ -207,13 +213,13 @@ def test_worker_whose_descriptors_do_not_block(narrow_ends: tuple[MasterEnd, Wor
         for _ in bodies:
             received = worker.receive()
             assert received is not None
-            worker.send(frame(13, received[1], received[2]))
+            worker.send(frame(13, received[2], received[3]))
 
     thread = threading.Thread(target=echo)
     thread.start()
     for number, body in enumerate(bodies):
         master.send(frame(4, number, body))
-    frames: list[tuple[int, int, memoryview]] = []
+    frames: list[Frame] = []
     while len(frames) < len(bodies):
         master.flush()
         frames += master.receive()
@@ -271,7 +277,7 @@ def test_end_of_the_worker(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """What it had sent is received, and then that it has ended; a frame that was cut is dropped."""
     master, worker = ends
     worker.send(frame(13, 1, b"whole"))
-    os.write(worker._up, HEADER.pack(13, 2, 100) + b"half")
+    os.write(worker._up, HEADER.pack(13, 0, 2, 100) + b"half")
     worker.close()
     frames = master.receive(drain=True)
     assert [plain(received) for received in frames] == [(13, 1, b"whole")]
@@ -282,7 +288,7 @@ def test_end_of_the_worker(ends: tuple[MasterEnd, WorkerEnd]) -> None:
 def test_end_of_the_worker_inside_a_large_body(ends: tuple[MasterEnd, WorkerEnd]) -> None:
     """Also where the body was being received in place."""
     master, worker = ends
-    os.write(worker._up, HEADER.pack(13, 2, 10 * LARGE) + b"x" * 100)
+    os.write(worker._up, HEADER.pack(13, 0, 2, 10 * LARGE) + b"x" * 100)
     assert master.receive() == []
     worker.close()
     assert master.receive(drain=True) == []

@@ -187,6 +187,9 @@ def test_message_of_a_death(exitcode: int, what: str, advice: str) -> None:
 
 def test_message_of_a_death_with_a_known_reason() -> None:
     """Then the reason takes the place of the advice."""
-    error = WorkerDied.during("task f", 77, -9, "because the pool was told so")
-    assert str(error) == "task f: its worker (pid 77) was killed by SIGKILL because the pool was told so"
+    error = WorkerDied.during("task f", 77, -9, "because task g, beside it, ran too long", "task g")
+    assert str(error) == (
+        "task f: its worker (pid 77) was killed by SIGKILL because task g, beside it, ran too long; retries=1 runs it again"
+    )
+    assert error.cause == "task g"
     assert str(WorkerDied.during("task f", None, None)).startswith("task f: its worker (pid None) ended, how is not")

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from forkful._core.books import Seat
-from forkful._core.journal import DUMP, DUMP_AT, Journal, create_memory
+from forkful._core.books import Worker
+from forkful._core.journal import DUMP, create_memory, find_dump, open_journals
 from forkful._core.steps import Exited
 from forkful._core.verdict import explain_death, explain_failed_start
 from forkful.errors import NO_EVIDENCE, Evidence, InitializerError, WorkerDied
@@ -123,8 +123,8 @@ def test_evidence_is_a_value() -> None:
 def test_verdict_has_the_evidence() -> None:
     """Of a task that ran, and of a worker that was never ready."""
     evidence = Evidence(5 * MB, oom=True)
-    exited = Exited(0, -9, 1, 12, evidence)
-    error, final = explain_death(Seat(0), call("f"), exited)
+    exited = Exited(0, -9, [1], 12, evidence)
+    error, final = explain_death(Worker(0).seats[0], call("f"), exited, None)
     assert isinstance(error, WorkerDied)
     assert (error.oom, error.memory, final) == (True, 5 * MB, False)
     failed = explain_failed_start(exited)
@@ -139,18 +139,22 @@ def test_verdict_has_the_evidence() -> None:
 # Where it is written.
 
 
-def test_dump_in_the_journal() -> None:
+@pytest.mark.parametrize("pages", [1, 3])
+def test_dump_in_the_journal(pages: int) -> None:
     """Up to the first zero byte; what is too long is cut, and touches no record."""
-    memory = create_memory()
-    journal = Journal(memory)
+    memory = create_memory(pages)
+    journals = open_journals(memory, pages)
+    at = find_dump(memory)
     try:
-        assert journal.read_dump() == ""
-        os.pwrite(memory, "Fatal — \udc80".encode("utf-8", "surrogateescape"), DUMP_AT)
-        assert journal.read_dump() == "Fatal — \ufffd"
-        os.pwrite(memory, b"x" * (DUMP + 100), DUMP_AT)
-        assert journal.read_dump() == "x" * DUMP
-        assert journal.commit(1, 0, b"record")
-        assert journal.read_dump() == "x" * DUMP
+        assert journals[0].read_dump() == ""
+        os.pwrite(memory, "Fatal — \udc80".encode("utf-8", "surrogateescape"), at)
+        assert journals[0].read_dump() == "Fatal — \ufffd"
+        os.pwrite(memory, b"x" * (DUMP + 100), at)
+        assert [journal.read_dump() for journal in journals] == ["x" * DUMP] * pages
+        for journal in journals:
+            journal.data[:] = b"y" * len(journal.data)
+        assert journals[0].read_dump() == "x" * DUMP
     finally:
-        journal.close()
+        for journal in journals:
+            journal.close()
         os.close(memory)

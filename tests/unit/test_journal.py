@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 
-from forkful._core.journal import DATA, LEDGER, RECORDS, SINCE, SIZE, STARTED, Journal, create_memory, pack, split
+from forkful._core.journal import (
+    DATA,
+    DUMP,
+    LEDGER,
+    RECORDS,
+    SINCE,
+    SIZE,
+    STARTED,
+    Journal,
+    create_memory,
+    open_journals,
+    pack,
+    split,
+)
 from forkful._core.messages import ERROR, GROUP, MIXED, VALUE
 
 
@@ -24,7 +37,7 @@ def memory() -> Iterator[int]:
 @pytest.fixture
 def writer(memory: int) -> Iterator[Journal]:
     """The worker's view."""
-    journal = Journal(memory)
+    (journal,) = open_journals(memory)
     yield journal
     journal.close()
 
@@ -32,7 +45,7 @@ def writer(memory: int) -> Iterator[Journal]:
 @pytest.fixture
 def reader(memory: int) -> Iterator[Journal]:
     """The master's view of the same page."""
-    journal = Journal(memory)
+    (journal,) = open_journals(memory)
     yield journal
     journal.close()
 
@@ -45,7 +58,7 @@ def read(journal: Journal) -> tuple[int, list[tuple[int, int, bytes]]]:
 
 def test_new_page_is_empty(memory: int, reader: Journal) -> None:
     """Zeroed memory is an empty journal."""
-    assert os.fstat(memory).st_size == SIZE
+    assert os.fstat(memory).st_size == SIZE + DUMP
     assert read(reader) == (0, [])
     assert reader.read_progress() == (0, 0)
 
@@ -61,7 +74,7 @@ def test_memory_without_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
     fd = create_memory()
     try:
-        assert os.fstat(fd).st_size == SIZE
+        assert os.fstat(fd).st_size == SIZE + DUMP
         assert os.fstat(fd).st_nlink == 0
         assert not os.get_inheritable(fd)
     finally:
@@ -83,11 +96,11 @@ def test_records_are_seen_by_the_other_side(writer: Journal, reader: Journal) ->
 
 def test_records_survive_their_writer(memory: int) -> None:
     """The view is gone, as it is when a worker dies; the page is not."""
-    writer = Journal(memory)
+    (writer,) = open_journals(memory)
     writer.commit(3, GROUP, b"abc")
     writer.words[STARTED] = 7
     writer.close()
-    reader = Journal(memory)
+    (reader,) = open_journals(memory)
     assert read(reader) == (0, [(3, GROUP, b"abc")])
     assert reader.read_progress()[0] == 7
     reader.close()
@@ -277,7 +290,7 @@ def test_entry_of_a_large_record() -> None:
 
 def test_close_while_a_record_is_held(memory: int) -> None:
     """A slice in somebody's traceback keeps the memory, and no error is made of it."""
-    journal = Journal(memory)
+    (journal,) = open_journals(memory)
     held = memoryview(journal._map)
     journal.close()
     assert held[0] == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forkful._core.limits import Limits
 from forkful._core.state import State
-from forkful._core.steps import Close, Exited, Kill, Resize, Stop, Terminate, Tick
+from forkful._core.steps import Close, Exited, Hire, Kill, Stop, Terminate, Tick
 from forkful.errors import PoolTerminated
 
 from .bench import MS, PID, Bench, call, error_of
@@ -25,7 +25,7 @@ def test_terminate_tells_idle_workers_to_leave() -> None:
     running = call()
     bench.run(call(), running)
     bench.finish(0)
-    bench(Resize(3))
+    bench(Hire(3))
     assert bench(Terminate(OVER)) == [Stop(0), Kill(1, gently=True), Kill(2, gently=True)]
     assert error_of(running) is OVER
     bench.exit(1, -15, started=1)
@@ -44,6 +44,6 @@ def test_terminate_leaves_those_alone_that_are_leaving() -> None:
     assert bench(Close()) == [Stop(0)]
     assert bench(Terminate(OVER)) == []
     assert bench.state.due == 100 * MS
-    assert bench(Exited(0, 0, 1, PID)) == []
+    assert bench(Exited(0, 0, [1], PID)) == []
     assert not bench.state.seats
     assert bench.state.stats["workers died"] == 0

@@ -90,3 +90,46 @@ def test_chunksize_is_that_of_multiprocessing() -> None:
     for length, processes in itertools.product([0, 1, 7, 8, 9, 100, 10_000], [1, 2, 8]):
         chunksize, extra = divmod(length, processes * 4)
         assert default_chunksize(length, processes) == max(1, chunksize + bool(extra))
+
+
+# Computing and waiting.
+
+
+def test_threads_for_a_function_that_is_not_known() -> None:
+    """One, to find out."""
+    assert Pace().width(1, 32) == 1
+
+
+@pytest.mark.parametrize(
+    ("cpu", "width"), [(0, 32), (1, 32), (30, 30), (100, 9), (250, 3), (450, 2), (500, 1), (900, 1), (2000, 1)]
+)
+def test_threads_that_pay(cpu: int, width: int) -> None:
+    """As many as together compute nine tenths of the time."""
+    pace = Pace()
+    pace.learn_share(1, 1000, cpu, 0)
+    assert pace.width(1, 32) == width
+
+
+def test_a_crowd_tells_nothing() -> None:
+    """Threads that wait for each other look as if they waited for something else: they become fewer until it shows."""
+    pace = Pace()
+    pace.learn_share(1, 1000, 100, 0)
+    assert pace.width(1, 32) == 9
+    widths = []
+    for _ in range(8):  # from now on it computes all the time
+        width = pace.width(1, 32)
+        pace.learn_share(1, 1000 * width, 1000, width - 1)
+        widths.append(pace.width(1, 32))
+    assert widths[-1] == 1
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_function_that_comes_to_wait() -> None:
+    """What is measured alone is believed, newest first."""
+    pace = Pace()
+    pace.learn_share(1, 1000, 1000, 0)
+    for _ in range(8):
+        pace.learn_share(1, 1000, 10, 0)
+    assert pace.width(1, 32) == 32
+    pace.forget(1)
+    assert pace.shares() == {}

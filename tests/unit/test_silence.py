@@ -107,7 +107,6 @@ def test_worker_that_answers_late() -> None:
     bench(Seen(0, 0, 0))
     bench(Taken(0, 1))
     assert sent(bench(Dropped(0), after=SECOND - MS)) == {0: [task]}
-    assert bench.seat().kill_at is None
     assert bench(Tick(), after=MS) == []
     bench.finish(0)
     assert bench.seat().state == IDLE
@@ -121,7 +120,6 @@ def test_task_that_is_just_begun_is_left_alone() -> None:
     bench(Tick(), after=SECOND)
     bench(Seen(0, 0, 0))
     assert bench(Taken(0, 0)) == []
-    assert bench.seat().kill_at is None
     assert bench(Tick(), after=SECOND) == [Look(0)]
     assert bench(Seen(0, 1, 2 * SECOND - MS)) == []
     bench.finish(0)

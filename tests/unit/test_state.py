@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from forkful._core import state as state_module
-from forkful._core.books import BUSY, GONE, IDLE, KILLED, QUEUED, RECALLED, SENT, STARTING, STOPPING, Seat, Task
+from forkful._core.books import BUSY, GONE, IDLE, KILLED, QUEUED, RECALLED, SENT, STARTING, STOPPING, Task, Worker
 from forkful._core.journal import IN_INITIALIZER
 from forkful._core.messages import ERROR, GROUP, VALUE
 from forkful._core.schedule import STUCK_NS
@@ -16,12 +16,12 @@ from forkful._core.steps import (
     Close,
     Dropped,
     Exited,
+    Hire,
     Kill,
     Look,
     Ready,
     Recall,
     Refused,
-    Resize,
     Seen,
     Send,
     Start,
@@ -89,10 +89,10 @@ def test_more_work_than_a_start_costs_starts_a_worker() -> None:
 def test_resize_starts_workers_without_work() -> None:
     """As many as were asked for, at most as many as there may be, and only once."""
     bench = Bench(3)
-    assert bench(Resize(2)) == [Start(0), Start(1)]
+    assert bench(Hire(2)) == [Start(0), Start(1)]
     assert bench() == []
-    assert bench(Resize(9)) == [Start(2)]
-    assert bench(Resize(1)) == []
+    assert bench(Hire(9)) == [Start(2)]
+    assert bench(Hire(1)) == []
 
 
 # Dispatch.
@@ -107,7 +107,7 @@ def test_functions_are_sent_once() -> None:
     assert bench.submit(second) == [Send(0, [second], [], 1)]
     bench.finish(0)
     assert bench.submit(third) == [Send(0, [third], [5], 1)]
-    assert bench.seat().functions == {5, 7}
+    assert bench.seat().worker.functions == {5, 7}
 
 
 def test_functions_are_known_by_worker() -> None:
@@ -163,7 +163,7 @@ def test_records_read_from_a_journal_teach_nothing() -> None:
 def test_work_is_shared() -> None:
     """Free workers get equal shares, in order, rather than the first one a window full."""
     bench = Bench(3)
-    bench(Resize(3))
+    bench(Hire(3))
     bench.man(0, 1, 2)
     bench.learn(MS // 100)
     tasks = [call() for _ in range(9)]
@@ -173,7 +173,7 @@ def test_work_is_shared() -> None:
 def test_the_least_loaded_come_first() -> None:
     """A task goes to the worker that holds the fewest elements."""
     bench = Bench(2)
-    bench(Resize(2))
+    bench(Hire(2))
     bench.man(0, 1)
     bench.learn(MS // 100)
     bench.submit(block(5))
@@ -589,7 +589,7 @@ def beside_an_idle_worker(*tasks: Task) -> Bench:
     bench.learn(MS // 10)
     bench.run(tasks[0])
     bench.submit(*tasks[1:])
-    bench(Resize(2))
+    bench(Hire(2))
     bench.man(1)
     assert list(bench.seat(0).sent) == list(tasks)
     assert bench.state.due == STUCK_NS
@@ -996,11 +996,11 @@ def test_one_probe_at_a_time_after_a_failing_initializer() -> None:
     """The next tasks are tried with one worker; when that comes up, the others follow."""
     bench = Bench(3)
     bench.submit(call())
-    bench(Refused(0, BROKEN), Exited(0, 1, 0, PID))
+    bench(Refused(0, BROKEN), Exited(0, 1, (0,), PID))
     assert bench.submit(call(), call()) == [Start(1)]
     assert bench.submit(call()) == []
-    assert bench(Resize(3)) == []
-    bench(Refused(1, BROKEN), Exited(1, 1, 0, PID))
+    assert bench(Hire(3)) == []
+    bench(Refused(1, BROKEN), Exited(1, 1, (0,), PID))
     tasks = [call(), call(), call()]
     assert bench.submit(*tasks) == [Start(2)]
     orders = bench.man(2)
@@ -1082,7 +1082,7 @@ def test_no_process_in_the_place_of_one_that_died() -> None:
 def test_no_process_and_no_work() -> None:
     """Nothing is tried again for its own sake, nor in the place of workers that are leaving."""
     bench = Bench(2)
-    assert bench(Resize(2)) == [Start(0), Start(1)]
+    assert bench(Hire(2)) == [Start(0), Start(1)]
     bench.man(0)
     assert bench(Unstarted(1, BROKEN)) == []
     assert (bench.state.due, bench.state.busy()) == (None, False)
@@ -1215,7 +1215,7 @@ def test_few_starts_that_somebody_shoots() -> None:
 def test_close_of_an_idle_pool() -> None:
     """Its workers leave, those on their way as soon as they are ready."""
     bench = Bench(2)
-    bench(Resize(2))
+    bench(Hire(2))
     bench.man(0)
     assert bench(Close()) == [Stop(0)]
     assert bench.man(1) == [Stop(1)]
@@ -1288,7 +1288,7 @@ def test_nothing_follows_a_termination() -> None:
     assert error_of(late) is OVER
     assert bench(Terminate(PoolTerminated("again"))) == []
     assert bench.finish(0) == []
-    assert bench(Ready(1, PID + 1), Seen(0, 1, 0), Dropped(0), Resize(3)) == []
+    assert bench(Ready(1, PID + 1), Seen(0, 1, 0), Dropped(0), Hire(3)) == []
     assert bench.exit(0, -15, started=1) == []
     assert bench.exit(1, -15) == []
 
@@ -1311,7 +1311,7 @@ def test_due_is_the_first_of_all() -> None:
 def test_busy() -> None:
     """Something will report: a worker on its way or at work, or something waits."""
     bench = Bench()
-    bench(Resize(1))
+    bench(Hire(1))
     assert bench.state.busy()
     bench.man(0)
     assert not bench.state.busy()
@@ -1458,7 +1458,7 @@ def test_moves_that_are_not_listed() -> None:
     """They are a bug of ours, and do not pass in silence."""
     table = state_module.WORKER
     for state, what in itertools.product([*LIVE, GONE], {what for _, what in table}):
-        seat = Seat(0)
+        seat = Worker(0).seats[0]
         seat.state = state
         if (state, what) in table:
             state_module._move(seat, what)

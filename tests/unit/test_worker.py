@@ -11,7 +11,7 @@ import pytest
 
 from forkful._core import codec
 from forkful._core.channel import MasterEnd, Permits, WorkerEnd, frame, open_channel
-from forkful._core.journal import STARTED, Journal, create_memory, split
+from forkful._core.journal import STARTED, create_memory, open_journals, split
 from forkful._core.messages import BATCH, CALL, EACH, ERROR, FUNCTION, GROUP, MIXED, RESULTS, RESULTS_HEAD, STOP, VALUE
 from forkful._core.worker import Worker
 from forkful.errors import RemoteError, UnpicklableError
@@ -26,11 +26,10 @@ class Desk:
         self.worker_end = WorkerEnd(down, up)
         self.permits = Permits.create()
         memory = create_memory()
-        self.journal = Journal(memory)
-        self._theirs = Journal(memory)
+        (self.journal,) = open_journals(memory)
+        (self._theirs,) = open_journals(memory)
         os.close(memory)
-        self.state: dict[str, Any] = {}
-        self.worker = Worker(self.worker_end, self._theirs, self.permits, self.state)
+        self.worker = Worker(self.worker_end, self._theirs, self.permits)
 
     def run(self, function: Callable[..., Any], items: list[Any], style: int = EACH, *, guarded: bool = False) -> None:
         """Have the worker call *function* with *items*: each (a block, or one by one), or all together."""
@@ -45,7 +44,7 @@ class Desk:
     def ends(self) -> list[Any]:
         """How each element ended: its value, or its error."""
         ends: list[Any] = []
-        for kind, number, body in self.channel.receive():
+        for kind, _, number, body in self.channel.receive():
             assert kind == RESULTS
             index_end = RESULTS_HEAD.size + number * 8
             for count, what, blob in split(body[RESULTS_HEAD.size : index_end].cast("Q"), body[index_end:]):

@@ -8,7 +8,7 @@ happen between two processes can happen here, in one thread and again from the s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -26,6 +26,7 @@ from forkful._core.steps import (
     Exited,
     Fail,
     Finished,
+    Hire,
     Instruction,
     Kill,
     Look,
@@ -77,16 +78,29 @@ class Element:
 
 
 @dataclass
-class Worker:
-    """The other side of a channel, a journal and some permits."""
+class Process:
+    """A worker, with a lane for each of its threads."""
 
-    seat: int
+    number: int
+    lanes: list[Lane] = field(default_factory=list)
     starts_badly: bool = False  # its initializer fails
     exitcode: int | None = None
     alive: bool = True
     murdered: bool = False  # not by the pool
+    put_down: bool = False  # by the pool
     buried: bool = False
     ready: bool = False
+    memory: int = 0  # grows with each element
+    up: deque[Event | tuple[Lane, Report]] = field(default_factory=deque)
+
+
+@dataclass
+class Lane:
+    """One thread of a worker: the other side of a journal, some permits and what a channel has for it."""
+
+    seat: int
+    process: Process
+    left: bool = False  # it was told to stop, and has
     permits: int = 0
     down: deque[list[tuple[list[int], bool]] | str] = field(default_factory=deque)
     batch: deque[tuple[list[int], bool]] = field(default_factory=deque)
@@ -103,22 +117,23 @@ class Worker:
     committed: int = 0  # when it last committed, and sent, a result
     flushed: int = 0
     elements: int = 0
-    up: deque[Event | Report] = field(default_factory=deque)
     received: int = 0  # records that the master has
 
 
 class World:
     """A `State` and its workers.  *random* decides what the script leaves open."""
 
-    def __init__(self, random: Random, processes: int, tasks_per_child: int | None) -> None:
+    def __init__(self, random: Random, limits: Limits) -> None:
         self.random = random
-        self.state = State(Limits(processes, tasks_per_child, finalizer=random.random() < 0.5, grace=5 * MS))
-        self.processes = processes
+        self.state = State(limits._replace(finalizer=random.random() < 0.5, grace=5 * MS))
+        self.threads = limits.threads
+        self.most = limits.most  # there ever were to be
         self.now = 0
         self.elements: list[Element] = []
         self.tasks: list[Task] = []
         self.inbox: list[Task] = []  # submitted, and not yet told to the state machine
-        self.workers: dict[int, Worker] = {}
+        self.processes: dict[int, Process] = {}
+        self.lanes: dict[int, Lane] = {}
         self.bad_starts = 0  # of the next workers
         self.any_bad_start = False
         self.terminated = False
@@ -150,7 +165,8 @@ class World:
             if isinstance(error, WorkerDied):
                 assert element.starts > 0
                 assert error.pid is not None
-                assert self.workers[error.pid - 1000].murdered
+                process = self.processes[error.pid - 1000]
+                assert process.murdered or (error.cause and process.put_down)
             elif isinstance(error, TaskTimeout):
                 assert element.timeout is not None
                 assert element.starts > 0
@@ -192,13 +208,14 @@ class World:
         task = Task(
             self, random.randint(1, 2), "f", EACH, b"",
             base=base, count=count, guarded=guarded, timeout=timeout, retries=retries,
+            priority=random.choice([0, 0, 0, 5, -5]),
         )  # fmt: skip  # the constructor's own grouping
         self.tasks.append(task)
         self.inbox.append(task)
 
     def cancel(self, *, kill: bool) -> None:
         """Give up on some of what has not ended, as ``Master.tasks_of`` finds it."""
-        queues = [self.state.backlog, *(seat.sent for seat in self.state.seats.values())]
+        queues: list[Iterable[Task]] = [self.state.backlog, *(seat.sent for seat in self.state.seats.values())]
         self._cancel([task for queue in queues for task in queue if self.random.random() < 0.3], kill=kill)
 
     def _cancel(self, tasks: list[Task], *, kill: bool) -> None:
@@ -213,7 +230,7 @@ class World:
         self.lively = False
         self.digest([])  # whatever is in the inbox must be known, to be found
         endless = [element for element in self.elements if element.hangs and element.timeout is None]
-        queues = [self.state.backlog, *(seat.sent for seat in self.state.seats.values())]
+        queues: list[Iterable[Task]] = [self.state.backlog, *(seat.sent for seat in self.state.seats.values())]
         tasks = [
             task
             for queue in queues
@@ -224,16 +241,23 @@ class World:
 
     def kill_some(self, exitcode: int | None = -9) -> None:
         """A worker dies, of itself or by somebody's hand."""
-        living = [worker for worker in self.workers.values() if worker.alive]
+        living = [process for process in self.processes.values() if process.alive]
         if living:
-            worker = self.random.choice(living)
-            self.any_bad_start |= not worker.ready
-            worker.murdered = True
-            self._die(worker, exitcode)
+            process = self.random.choice(living)
+            self.any_bad_start |= not process.ready
+            process.murdered = True
+            self._die(process, exitcode)
 
-    def resize(self, count: int) -> None:
+    def hire(self, count: int) -> None:
         """Start workers."""
-        self.digest([Resize(count)])
+        self.digest([Hire(count)])
+
+    def resize(self, least: int, most: int) -> None:
+        """Have other bounds."""
+        self.most = max(self.most, most)
+        self.digest([Resize(least, most)])
+        staff = self.state.staff
+        assert self.terminated or staff.alive() <= max(most, 1)
 
     def fail_starts(self, count: int) -> None:
         """The next workers do not come up."""
@@ -252,9 +276,9 @@ class World:
     def turn(self) -> None:
         """One turn of the master's loop."""
         events: list[Event] = []
-        for worker in list(self.workers.values()):
+        for process in list(self.processes.values()):
             if self.random.random() < 0.7:
-                self._read(worker, events)
+                self._read(process, events)
         due = self.state.due
         if due is not None and self.now >= due:
             events.append(Tick())
@@ -265,11 +289,11 @@ class World:
         self.cancel_what_hangs()
         for _ in range(20_000):
             moved = sum(
-                self._step(worker) for worker in list(self.workers.values()) if worker.alive
+                self._step(lane) for lane in list(self.lanes.values()) if lane.process.alive
             )  # all of them step
             events: list[Event] = []
-            for worker in list(self.workers.values()):
-                self._read(worker, events)
+            for process in list(self.processes.values()):
+                self._read(process, events)
             due = self.state.due
             if not moved and not events and not self.inbox:
                 if due is None:
@@ -313,217 +337,243 @@ class World:
 
     def _execute(self, order: Instruction, events: list[Event]) -> None:
         if isinstance(order, Start):
-            self._start(order.seat, events)
+            self._start(order.worker, events)
+        elif isinstance(order, Stop | Kill | Trace):
+            self._end_process(order)
+        else:
+            assert isinstance(order, Send | Look | Recall)
+            lane = self.lanes[order.seat]
+            if not lane.process.buried:
+                self._tell(lane, order, events)
+
+    def _end_process(self, order: Stop | Kill | Trace) -> None:
+        process = self.processes[order.worker]
+        if process.buried:
             return
-        assert isinstance(order, Send | Look | Recall | Stop | Kill | Trace)
-        worker = self.workers[order.seat]
-        if worker.buried:
-            return
+        if isinstance(order, Stop):
+            for lane in process.lanes:
+                lane.down.append("stop")
+        elif isinstance(order, Trace):
+            if self.random.random() < 0.7:  # else it is stopped, or slow to end
+                process.put_down = True
+                self._die(process, -9)
+        elif not order.gently or self.random.random() < 0.5:
+            process.put_down = True
+            self._die(process, -15 if order.gently else -9)
+
+    def _tell(self, lane: Lane, order: Send | Look | Recall, events: list[Event]) -> None:
         if isinstance(order, Send):
             seat = self.state.seats[order.seat]
             assert not seat.recalling
-            assert "recall" not in worker.down, "a worker that is recalled is sent nothing"
-            assert not worker.void
+            assert not seat.worker.leaving
+            assert "recall" not in lane.down, "a worker that is recalled is sent nothing"
+            assert "stop" not in lane.down, "nor is one that was told to stop"
+            assert not lane.void
             sent = [index for task in order.tasks for index in _elements_of(task)]
             assert not any(self.elements[index].killed for index in sent), "what is cancelled is not sent again"
-            worker.permits += order.units
-            worker.down.append([(list(_elements_of(task)), task.guarded) for task in order.tasks])
+            lane.permits += order.units
+            lane.down.append([(list(_elements_of(task)), task.guarded) for task in order.tasks])
         elif isinstance(order, Look):
-            self._look(worker, events)
-        elif isinstance(order, Recall):
-            taken = min(worker.permits, order.most)
-            worker.permits -= taken
+            self._look(lane, events)
+        else:
+            taken = min(lane.permits, order.most)
+            lane.permits -= taken
             if taken:
-                worker.down.append("recall")
+                lane.down.append("recall")
             events.append(Taken(order.seat, taken))
-        elif isinstance(order, Stop):
-            worker.down.append("stop")
-        elif isinstance(order, Trace):
-            if self.random.random() < 0.7:  # else it is stopped, or slow to end
-                self._die(worker, -60)
-        elif not order.gently or self.random.random() < 0.5:
-            self._die(worker, -15 if order.gently else -9)
 
-    def _start(self, seat: int, events: list[Event]) -> None:
-        worker = self.workers[seat] = Worker(seat)
+    def _start(self, number: int, events: list[Event]) -> None:
+        process = self.processes[number] = Process(number)
+        process.lanes = [Lane(number * self.threads + lane, process) for lane in range(self.threads)]
+        for lane in process.lanes:
+            self.lanes[lane.seat] = lane
         if self.bad_starts:
             self.bad_starts -= 1
             how = self.random.randrange(3)
             self.any_bad_start |= how > 0
             if how == 0:  # no process to be had
-                worker.alive, worker.buried = False, True
-                events.append(Unstarted(seat, NOTHING))
+                process.alive, process.buried = False, True
+                events.append(Unstarted(number, NOTHING))
             elif how == 1:
-                worker.starts_badly = True
+                process.starts_badly = True
             else:
-                self._die(worker, 1)
+                self._die(process, 1)
 
-    def _look(self, worker: Worker, events: list[Event]) -> None:
-        started, since = worker.started, worker.since
+    def _look(self, lane: Lane, events: list[Event]) -> None:
+        started, since = lane.started, lane.since
         if self.lively:
             self.stir(1)
-        self._read_frames(worker, events)
-        self._report(worker, Report(worker.serial, worker.journal, 0), events)
-        events.append(Seen(worker.seat, started, since))
+        self._read_frames(lane.process, events)
+        self._report(lane, Report(lane.serial, lane.journal, 0), events)
+        events.append(Seen(lane.seat, started, since))
 
-    def _read(self, worker: Worker, events: list[Event]) -> None:
-        if worker.buried:
+    def _read(self, process: Process, events: list[Event]) -> None:
+        if process.buried:
             return
-        self._read_frames(worker, events)
-        if not worker.alive:
-            self._report(worker, Report(worker.serial, worker.journal, 0), events)
-            events.append(Exited(worker.seat, worker.exitcode, worker.started, 1000 + worker.seat))
-            worker.buried = True
+        self._read_frames(process, events)
+        if not process.alive:
+            for lane in process.lanes:
+                self._report(lane, Report(lane.serial, lane.journal, 0), events)
+            started = [lane.started for lane in process.lanes]
+            events.append(Exited(process.number, process.exitcode, started, 1000 + process.number))
+            process.buried = True
 
-    def _read_frames(self, worker: Worker, events: list[Event]) -> None:
-        while worker.up:
-            frame = worker.up.popleft()
-            if isinstance(frame, Report):
-                self._report(worker, frame, events)
+    def _read_frames(self, process: Process, events: list[Event]) -> None:
+        while process.up:
+            frame = process.up.popleft()
+            if isinstance(frame, tuple):
+                self._report(*frame, events)
             else:
                 events.append(frame)
 
     @staticmethod
-    def _report(worker: Worker, report: Report, events: list[Event]) -> None:
-        fresh = report.records[max(0, worker.received - report.serial) :]
+    def _report(lane: Lane, report: Report, events: list[Event]) -> None:
+        fresh = report.records[max(0, lane.received - report.serial) :]
         if fresh:
-            worker.received += len(fresh)
-            events.append(Finished(worker.seat, fresh, report.elements, report.elements * 100_000))
+            lane.received += len(fresh)
+            ns = report.elements * 100_000
+            events.append(Finished(lane.seat, fresh, report.elements, ns, ns // 3, lane.process.memory))
 
     # The workers.
 
     def stir(self, most: int) -> None:
         """Some workers take some steps."""
         for _ in range(self.random.randint(0, most)):
-            living = [worker for worker in self.workers.values() if worker.alive]
+            living = [lane for lane in self.lanes.values() if lane.process.alive]
             if not living:
                 return
             self.now += self.random.choice([1_000, 100_000, 2 * MS])
             self._step(self.random.choice(living))
 
-    def _die(self, worker: Worker, exitcode: int | None) -> None:
-        if worker.alive:
-            worker.alive = False
-            worker.exitcode = exitcode
+    def _die(self, process: Process, exitcode: int | None) -> None:
+        if process.alive:
+            process.alive = False
+            process.exitcode = exitcode
 
-    def _step(self, worker: Worker) -> bool:
-        """One step of one worker; whether there was one to take."""
-        if not worker.ready:
-            worker.ready = True
-            if worker.starts_badly:
-                worker.up.append(Refused(worker.seat, InitializerError("bad")))
-                self._die(worker, 1)
+    def _step(self, lane: Lane) -> bool:
+        """One step of one thread of a worker; whether there was one to take."""
+        process = lane.process
+        if not process.ready:
+            process.ready = True
+            if process.starts_badly:
+                process.up.append(Refused(process.number, InitializerError("bad")))
+                self._die(process, 1)
             else:
-                worker.up.append(Ready(worker.seat, 1000 + worker.seat))
+                process.up.append(Ready(process.number, 1000 + process.number))
             return True
-        if worker.permitted is not None:
-            return self._name(worker)
-        if worker.running is not None:
-            return self._end_element(worker)
-        if worker.void:
-            return self._await_recall(worker)
-        if worker.entry:
-            return self._next_element(worker)
-        if worker.batch:
-            return self._next_task(worker)
-        return self._next_frame(worker)
+        if lane.left:
+            return False
+        if lane.permitted is not None:
+            return self._name(lane)
+        if lane.running is not None:
+            return self._end_element(lane)
+        if lane.void:
+            return self._await_recall(lane)
+        if lane.entry:
+            return self._next_element(lane)
+        if lane.batch:
+            return self._next_task(lane)
+        return self._next_frame(lane)
 
-    def _name(self, worker: Worker) -> bool:
-        position = worker.permitted
+    def _name(self, lane: Lane) -> bool:
+        position = lane.permitted
         assert position is not None
         element = self.elements[position]
         assert self.terminated or not element.ended, f"{position} is started after it ended with {element.ended}"
         element.starts += 1
         if element.guarded:
             assert element.starts <= 1 + element.retries
-        worker.permitted, worker.running = None, position
-        worker.started += 1
-        worker.since = self.now
+        lane.permitted, lane.running = None, position
+        lane.started += 1
+        lane.since = self.now
         return True
 
-    def _end_element(self, worker: Worker) -> bool:
-        position = worker.running
+    def _end_element(self, lane: Lane) -> bool:
+        position = lane.running
         assert position is not None
         element = self.elements[position]
         if element.hangs:
             return False
-        worker.running = None
-        worker.elements += 1
+        lane.running = None
+        lane.elements += 1
+        lane.process.memory += 1
         result = ("raised" if element.raises else "value") + str(position)
-        if worker.guarded:
-            worker.journal.append((1, ERROR if element.raises else VALUE, result))
+        if lane.guarded:
+            lane.journal.append((1, ERROR if element.raises else VALUE, result))
         else:
-            worker.results.append(result)
-            if not worker.entry or self.now - worker.committed > 25_000:
-                worker.journal.append((len(worker.results), GROUP, worker.results))
-                worker.results = []
-        if not worker.results:
-            worker.committed = self.now
-            if self.now - worker.flushed > MS:
-                self._flush(worker)
+            lane.results.append(result)
+            if not lane.entry or self.now - lane.committed > 25_000:
+                lane.journal.append((len(lane.results), GROUP, lane.results))
+                lane.results = []
+        if not lane.results:
+            lane.committed = self.now
+            if self.now - lane.flushed > MS:
+                self._flush(lane)
         return True
 
-    def _next_element(self, worker: Worker) -> bool:
-        if worker.guarded:
-            if not worker.permits:
-                worker.void = True
+    def _next_element(self, lane: Lane) -> bool:
+        if lane.guarded:
+            if not lane.permits:
+                lane.void = True
                 return True
-            worker.permits -= 1
-        worker.permitted = worker.entry.popleft()
+            lane.permits -= 1
+        lane.permitted = lane.entry.popleft()
         return True
 
-    def _next_task(self, worker: Worker) -> bool:
-        elements, guarded = worker.batch[0]
+    def _next_task(self, lane: Lane) -> bool:
+        elements, guarded = lane.batch[0]
         if not guarded:
-            if not worker.permits:
-                worker.void = True
+            if not lane.permits:
+                lane.void = True
                 return True
-            worker.permits -= 1
-        worker.batch.popleft()
-        worker.entry = deque(elements)
-        worker.guarded = guarded
-        worker.committed = self.now
+            lane.permits -= 1
+        lane.batch.popleft()
+        lane.entry = deque(elements)
+        lane.guarded = guarded
+        lane.committed = self.now
         return True
 
-    def _await_recall(self, worker: Worker) -> bool:
-        worker.batch.clear()
-        worker.entry.clear()
-        if not worker.down:
+    def _await_recall(self, lane: Lane) -> bool:
+        lane.batch.clear()
+        lane.entry.clear()
+        if not lane.down:
             return False
-        frame = worker.down.popleft()
+        frame = lane.down.popleft()
         assert frame != "stop"
         if frame == "recall":
-            worker.void = False
-            self._drop(worker)
+            lane.void = False
+            self._drop(lane)
         return True
 
-    def _next_frame(self, worker: Worker) -> bool:
-        if not worker.down:
-            if worker.journal:
-                self._flush(worker)
+    def _next_frame(self, lane: Lane) -> bool:
+        if not lane.down:
+            if lane.journal:
+                self._flush(lane)
                 return True
             return False
-        frame = worker.down.popleft()
+        frame = lane.down.popleft()
         if isinstance(frame, list):
-            worker.batch = deque(frame)
+            lane.batch = deque(frame)
         elif frame == "recall":
-            self._drop(worker)
+            self._drop(lane)
         else:
-            self._flush(worker)
-            self._die(worker, 0)
+            self._flush(lane)
+            lane.left = True
+            if all(other.left for other in lane.process.lanes):
+                self._die(lane.process, 0)
         return True
 
-    def _drop(self, worker: Worker) -> None:
-        self._flush(worker)
-        worker.up.append(Dropped(worker.seat))
+    def _drop(self, lane: Lane) -> None:
+        self._flush(lane)
+        lane.process.up.append(Dropped(lane.seat))
 
-    def _flush(self, worker: Worker) -> None:
-        if worker.journal:
-            worker.flushed = self.now
-            worker.up.append(Report(worker.serial, worker.journal, worker.elements))
-            worker.serial += len(worker.journal)
-            worker.journal = []
-            worker.elements = 0
+    def _flush(self, lane: Lane) -> None:
+        if lane.journal:
+            lane.flushed = self.now
+            lane.process.up.append((lane, Report(lane.serial, lane.journal, lane.elements)))
+            lane.serial += len(lane.journal)
+            lane.journal = []
+            lane.elements = 0
 
     # What holds after every call.
 
@@ -543,7 +593,7 @@ class World:
         for task in state.backlog:
             assert task.state in (QUEUED, ENDED)
             assert task.seat is None
-        assert self.terminated or state._alive() <= self.processes
+        assert self.terminated or state.staff.alive() <= self.most
 
     def check_rest(self) -> None:
         """Nothing is left over."""
@@ -554,7 +604,9 @@ class World:
         assert not any(task.state != ENDED for task in state.backlog)
         assert state.due is None
         for key, seat in state.seats.items():
-            worker = self.workers[key]
+            worker = self.lanes[key]
+            assert not seat.worker.leaving
+            assert seat.worker.doomed is None
             assert seat.state == IDLE
             assert (seat.condemned, seat.recalling, seat.looking) == (False, False, False)
             assert (seat.load, worker.permits, worker.down) == (0, 0, deque())

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 from .messages import CALL
 
-# States of a worker.
+# States of a seat, which is a thread of a worker.
 STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED, GONE = (
-    "starting",  # its process has been asked for
+    "starting",  # the process has been asked for
     "idle",  # has nothing to do
     "busy",  # has tasks
     "recalled",  # tasks were taken back from it; sent nothing until it confirms
-    "stopping",  # has been told to leave when done
-    "killed",  # has been sent a signal
-    "gone",  # its process has ended
+    "stopping",  # the process has been told to leave
+    "killed",  # the process has been sent a signal
+    "gone",  # the process has ended
 )
 
 # States of a task.
@@ -121,33 +121,59 @@ class Task:
         return self.count - self.done if self.guarded else 1
 
 
-class Seat:
-    """A worker in the state machine's books."""
+class Worker:
+    """A worker process in the state machine's books, with a seat for each of its threads."""
 
-    __slots__ = (
-        "assigned", "changed", "condemned", "finished", "functions", "heard", "hides", "key", "kill_at", "load", "looking",
-        "overdue", "pid", "recalling", "recalls", "sent", "since", "state",
-    )  # fmt: skip  # one line a letter would be eighteen lines of names
+    __slots__ = ("assigned", "doomed", "functions", "idle_since", "key", "leaving", "pid", "seats")
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: int, threads: int = 1) -> None:
         self.key = key
         self.pid: int | None = None
+        self.seats = [Seat(self, key * threads + lane) for lane in range(threads)]
+        self.functions: set[int] = set()  # it has been sent
+        self.assigned = 0  # tasks it was given, for maxtasksperchild
+        self.leaving = False  # it is sent nothing more, and told to stop when it has nothing left
+        self.idle_since = 0  # when it last had something to do
+        self.doomed: int | None = None  # something there is to be killed, by then at the latest; it is sent nothing
+
+    @property
+    def state(self) -> str:
+        """`STARTING`, `STOPPING`, `KILLED` or `GONE`, which are of all its seats alike; else that of the first."""
+        return self.seats[0].state
+
+    def is_idle(self) -> bool:
+        """Whether nothing is to be done on any seat, and nothing to be heard from any."""
+        return all(seat.state == IDLE for seat in self.seats)
+
+    def busy(self) -> int:
+        """How many of its seats have something to do."""
+        return sum(1 for seat in self.seats if seat.load)
+
+
+class Seat:
+    """One thread of a worker in the state machine's books: it runs one element at a time, in the order it was sent them."""
+
+    __slots__ = (
+        "changed", "condemned", "finished", "heard", "hides", "key", "load", "looking", "overdue", "recalling", "recalls",
+        "sent", "since", "state", "worker",
+    )  # fmt: skip  # one line a letter would be fourteen lines of names
+
+    def __init__(self, worker: Worker, key: int) -> None:
+        self.worker = worker
+        self.key = key
         self.state = STARTING
         self.sent: deque[Task] = deque()  # in the order it runs them
         self.load = 0  # elements in `sent` without a result
         self.finished = 0  # elements it has given results for, ever: what STARTED in its journal compares with
-        self.assigned = 0  # tasks it was given, for maxtasksperchild
-        self.functions: set[int] = set()  # it has been sent
         self.changed = 0  # when its first task last changed, as far as we know
         self.heard = 0  # when it last reported a result, or was sent something after it had nothing
-        self.kill_at: int | None = None  # when it is killed unless it has answered, or ended, by then
         self.since: int | None = None  # when the running element started, if we have looked
         self.hides = False  # may have results that it has not sent, which a long element would keep from us
         self.recalls = False  # a recall was tried since its last batch
         self.recalling = False  # what was asked for is not known yet: until then it is sent nothing
         self.looking = False  # a look was asked for, and what it saw is not known yet
         self.condemned = False  # to be killed if the next look finds the same reason: until then it is sent nothing
-        self.overdue = False  # it was killed for the time-out of what it ran
+        self.overdue = False  # its worker was killed for the time-out of what it ran
 
     def waiting(self) -> bool:
         """Whether it holds elements that could not have started yet, and could be taken back."""

@@ -21,9 +21,10 @@ from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .gauge import Gauge
 from .injection import with_state
-from .journal import Journal
+from .journal import open_journals
+from .lanes import Lanes
 from .messages import SETUP, Setup
-from .worker import Worker
+from .worker import Known, Worker
 
 if TYPE_CHECKING:
     from .equipment import Hooks  # nothing that a worker needs
@@ -104,13 +105,11 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     received = channel.receive()
     if received is None:
         return
-    kind, _, body = received
+    kind, _, _, body = received
     assert kind == SETUP, kind
     setup: Setup = codec.loads(body)
     state: dict[str, Any] = {}
-    gauge = Gauge() if setup.measures else None
-    worker = Worker(channel, Journal(ends.journal), Permits.adopt(ends.permits), state, gauge)
-    faults.watch(ends.journal)
+    worker = _make_worker(ends, channel, setup, state)
     os.register_at_fork(after_in_child=worker.disown)
     _become(setup, this)
     finalizers: list[Callable[[], object]] = []
@@ -126,6 +125,17 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
         sys.exit(LOST_CODE)  # a task, whose own errors do not come here, has closed what we need
     if stopped and finalizers:
         worker.conclude(finalizers[0])
+
+
+def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup, state: dict[str, Any]) -> Worker | Lanes:
+    journals = open_journals(ends.journal, setup.threads)
+    faults.watch(ends.journal)
+    gauge = Gauge() if setup.measures else None
+    functions = Known(state)
+    permits = [Permits.adopt(fd) for fd in (ends.permits, *(inherited_fds[at] for at in setup.permits))]
+    if setup.threads == 1:
+        return Worker(channel, journals[0], permits[0], functions, gauge=gauge)
+    return Lanes(channel, journals, permits, functions, gauge)
 
 
 def _become(setup: Setup, this: _WorkerProcess) -> None:

@@ -26,7 +26,9 @@ _BRISK_NS = 100_000
 _clock = time.monotonic_ns
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 
-Frame = tuple[int, int, memoryview]  # kind, number, body
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+
+Frame = tuple[int, int, int, memoryview]  # kind, lane, number, body
 
 
 class FrameReader:
@@ -36,7 +38,7 @@ class FrameReader:
         self._head = bytearray()
         self._body: bytearray | None = None  # of a frame whose header is known
         self._filled = 0
-        self._kind = self._number = 0
+        self._kind = self._lane = self._number = 0
 
     def want(self) -> memoryview | None:
         """Where to receive the rest of a large body directly, or None when any bytes will do."""
@@ -54,16 +56,16 @@ class FrameReader:
         if body is None or self._filled < len(body):
             return []
         self._body = None
-        return [(self._kind, self._number, memoryview(body))]
+        return [(self._kind, self._lane, self._number, memoryview(body))]
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that *data* completes."""
         at = 0
         view = memoryview(data)
         if self._body is None and not self._head and len(data) >= HEADER.size:
-            kind, number, length = HEADER.unpack_from(data)
+            kind, lane, number, length = HEADER.unpack_from(data)
             if len(data) == HEADER.size + length:  # the usual case: one whole frame
-                return [(kind, number, view[HEADER.size :])]
+                return [(kind, lane, number, view[HEADER.size :])]
         frames: list[Frame] = []
         if self._body is not None:
             at = min(len(data), len(self._body) - self._filled)
@@ -82,19 +84,19 @@ class FrameReader:
             frames += self._take_body()
         end = len(data)
         while end - at >= HEADER.size:
-            kind, number, length = HEADER.unpack_from(data, at)
+            kind, lane, number, length = HEADER.unpack_from(data, at)
             at += HEADER.size
             if end - at >= length:
-                frames.append((kind, number, view[at : at + length]))
+                frames.append((kind, lane, number, view[at : at + length]))
                 at += length
             else:
-                at = self._start((kind, number, length), view, at)
+                at = self._start((kind, lane, number, length), view, at)
         if self._body is None and at < end:
             self._head += view[at:]
         return frames
 
-    def _start(self, header: tuple[int, int, int], view: memoryview, at: int) -> int:
-        self._kind, self._number, length = header
+    def _start(self, header: tuple[int, int, int, int], view: memoryview, at: int) -> int:
+        self._kind, self._lane, self._number, length = header
         part = view[at : at + length]
         self._body = bytearray(length)
         self._body[: len(part)] = part
@@ -102,12 +104,12 @@ class FrameReader:
         return at + len(part)
 
 
-def frame(kind: int, number: int = 0, *body: bytes | memoryview) -> list[bytes | memoryview]:
+def frame(kind: int, number: int = 0, *body: bytes | memoryview, lane: int = 0) -> list[bytes | memoryview]:
     """The buffers of one frame."""
     length = 0
     for part in body:
         length += len(part)
-    return [HEADER.pack(kind, number, length), *body]
+    return [HEADER.pack(kind, lane, number, length), *body]
 
 
 def _widen(fd: int) -> None:
@@ -224,7 +226,8 @@ class WorkerEnd:
         self._wide = False
         self._poll = select.poll()
         self._poll.register(down, select.POLLIN)
-        self._brisk = False  # the last gap was short: see `_BRISK_NS`
+        self.brisk_ns = _BRISK_NS  # a gap shorter than this is waited for awake; 0 where other threads have work to do
+        self._brisk = False  # the last gap was short
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
 
@@ -236,7 +239,7 @@ class WorkerEnd:
             if not self._read():
                 return None
             if not looked:
-                self._brisk = _clock() - begun < _BRISK_NS
+                self._brisk = _clock() - begun < self.brisk_ns
         return self._frames.popleft()
 
     def _look_for_long(self) -> bool:
@@ -374,12 +377,25 @@ class Permits:
         """Raises ``OSError`` when the descriptor was closed: better before the first task than instead of each."""
         os.fstat(self._read_fd)
 
+    def unblock(self) -> None:
+        """Called in the worker now and then: a task may have made the descriptor a blocking one."""
+        os.set_blocking(self._read_fd, False)
+
     def take_back(self, most: int) -> int:
-        """Take up to *most* permits back; how many there were.  Called in the master."""
+        """Take up to *most* permits back; how many there were.  Called in the master, and never blocks."""
         taken = 0
-        while taken < most and self.take():
+        while taken < most and self._take_without_waiting():
             taken += 1
         return taken
+
+    def _take_without_waiting(self) -> bool:
+        """`take`, also where a task has made the descriptor a blocking one, which it then is in this process too."""
+        if _NOWAIT is None or not self._counts:
+            return self.take()
+        try:
+            return bool(os.preadv(self._read_fd, [bytearray(self._unit)], -1, _NOWAIT))
+        except BlockingIOError:
+            return False
 
     def close(self) -> None:
         """Close the master's side."""

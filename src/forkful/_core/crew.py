@@ -19,8 +19,9 @@ from . import codec, oom
 from .channel import frame
 from .forks import above_standard_streams
 from .functions import Functions
-from .journal import MEMORY, Record, split
+from .journal import MEMORY, THREAD, Record, split
 from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
+from .signals import TRACE_SIGNAL
 from .steps import (
     Dropped,
     Event,
@@ -51,15 +52,16 @@ Order = Start | Send | Look | Recall | Stop | Kill | Trace
 
 
 class Crew:
-    """The workers of one pool, by seat."""
+    """The workers of one pool, by number.  Seats are numbered too: *threads* for each worker, which is all the rule."""
 
-    def __init__(self, supervisor: Supervisor, functions: Functions) -> None:
+    def __init__(self, supervisor: Supervisor, functions: Functions, threads: int = 1) -> None:
         self._supervisor = supervisor
+        self._threads = threads
         self._functions = functions
         self.posts: dict[int, Post] = {}
         self._exitcodes: dict[int, int | None] = {}  # of the newest workers that have ended
         self._poll = select.poll()
-        self._watched: dict[int, tuple[int, int]] = {}  # descriptor -> (seat, what it is to that worker)
+        self._watched: dict[int, tuple[int, int]] = {}  # descriptor -> (worker, what it is to that worker)
         self.unseen = False  # what is to be watched has changed since `wait` was entered
         self._wake_lock = threading.RLock()  # re-entrant, as all locks that a signal handler may find its own thread in
         with above_standard_streams():
@@ -107,39 +109,43 @@ class Crew:
     # Asking.
 
     def pids(self) -> list[tuple[int, int | None]]:
-        """The worker processes there are: (seat, pid); without a pid those that are being started."""
-        return [(seat, post.child.pid) for seat, post in self.posts.items() if post.child is not None]
+        """The worker processes there are: (worker, pid); without a pid those that are being started."""
+        return [(worker, post.child.pid) for worker, post in self.posts.items() if post.child is not None]
 
-    def pid_of(self, seat: int) -> int | None:
-        """The pid of the worker at *seat*; None once it has ended, or as long as it is being started."""
-        post = self.posts.get(seat)
+    def pid_of(self, worker: int) -> int | None:
+        """The pid of *worker*; None once it has ended, or as long as it is being started."""
+        post = self.posts.get(worker)
         return None if post is None or post.child is None else post.child.pid
 
-    def exit_of(self, seat: int) -> tuple[bool, int | None]:
-        """Whether the worker at *seat* has ended, and its exit code if that is (still) known."""
-        post = self.posts.get(seat)
+    def exit_of(self, worker: int) -> tuple[bool, int | None]:
+        """Whether *worker* has ended, and its exit code if that is (still) known."""
+        post = self.posts.get(worker)
         if post is None or post.child is None:
-            return True, self._exitcodes.get(seat)
+            return True, self._exitcodes.get(worker)
         return post.child.collect(), post.child.exitcode
 
     # Instructions.
 
     def execute(self, order: Order, events: list[Event]) -> None:
         """Carry out one instruction; what comes of it is added to *events*."""
-        post = self.posts.get(order.seat)
         if isinstance(order, Start):
-            self._start(order.seat, events)
+            self._start(order.worker, events)
             return
+        if isinstance(order, Send) or isinstance(order, Look) or isinstance(order, Recall):  # noqa: SIM101  # faster than a union
+            worker, lane = divmod(order.seat, self._threads)
+        else:
+            worker, lane = order.worker, 0
+        post = self.posts.get(worker)
         if post is None:
             return  # its end is among the events to come
         if isinstance(order, Send):
-            self._send(post, order)
+            self._send(post, lane, order)
         elif isinstance(order, Look):
-            self._look(order.seat, post, events)
+            self._look(worker, lane, post, events)
         elif isinstance(order, Recall):
-            taken = post.permits.take_back(order.most)
+            taken = post.permits[lane].take_back(order.most)
             if taken:
-                post.channel.send(frame(RECALL))
+                post.channel.send(frame(RECALL, lane=lane))
             events.append(Taken(order.seat, taken))
         elif isinstance(order, Stop):
             post.channel.send(frame(STOP))
@@ -147,7 +153,7 @@ class Crew:
             self._kill(order, post, events)
             return
         if post.channel.unsent:
-            self._watch_writing(order.seat, post)
+            self._watch_writing(worker, post)
 
     def _kill(self, order: Kill | Trace, post: Post, events: list[Event]) -> None:
         if isinstance(order, Trace):
@@ -156,18 +162,18 @@ class Crew:
             self._supervisor.kill(post, gently=order.gently)
         assert post.child is not None
         if post.child.ended:  # it was given up before it was born: nothing else will tell
-            self._bury(order.seat, events)
+            self._bury(order.worker, events)
         else:
-            self._watch_life(order.seat, post)
+            self._watch_life(order.worker, post)
 
-    def _watch_life(self, seat: int, post: Post) -> None:
+    def _watch_life(self, worker: int, post: Post) -> None:
         """Watch the process, by another descriptor than before where that has changed."""
         assert post.child is not None
         fd = post.child.fileno()
-        if fd >= 0 and self._watched.get(fd) != (seat, _LIFE):
-            for old in [old for old, known in self._watched.items() if known == (seat, _LIFE)]:
+        if fd >= 0 and self._watched.get(fd) != (worker, _LIFE):
+            for old in [old for old, known in self._watched.items() if known == (worker, _LIFE)]:
                 self._unwatch(old)
-            self._watch(fd, seat, _LIFE)
+            self._watch(fd, worker, _LIFE)
 
     def kill_all(self) -> None:
         """SIGKILL to every worker."""
@@ -187,74 +193,84 @@ class Crew:
             post.close()
         self.posts.clear()
 
-    def forget(self, seat: int, key: int) -> None:
+    def forget(self, worker: int, key: int) -> None:
         """Tell a worker that function *key* will not be asked for again."""
-        post = self.posts[seat]
+        post = self.posts[worker]
         post.channel.send(frame(FORGET, key))
-        self._watch_writing(seat, post)
+        self._watch_writing(worker, post)
 
-    def _start(self, seat: int, events: list[Event]) -> None:
+    def _start(self, worker: int, events: list[Event]) -> None:
         try:
             post = self._supervisor.start()
         except (OSError, MemoryError) as error:  # no process to be had now
-            events.append(Unstarted(seat, _no_worker(error)))
+            events.append(Unstarted(worker, _no_worker(error)))
             return
         except Exception as error:  # nor ever: the reason goes to whoever waits
-            events.append(Refused(seat, _no_worker(error)))
-            events.append(Exited(seat, None, 0, None))
+            events.append(Refused(worker, _no_worker(error)))
+            events.append(Exited(worker, None, [0] * self._threads, None))
             return
-        self.posts[seat] = post
-        self._watch(post.channel.fileno(), seat, _UP)
+        self.posts[worker] = post
+        self._watch(post.channel.fileno(), worker, _UP)
         assert post.child is not None
-        self._watch_life(seat, post)
-        self._watch_writing(seat, post)
+        self._watch_life(worker, post)
+        self._watch_writing(worker, post)
 
-    def _send(self, post: Post, send: Send) -> None:
+    def _send(self, post: Post, lane: int, send: Send) -> None:
         entries = [(t.function, t.style, t.payload, t.first, t.count, t.guarded) for t in send.tasks]
-        buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL))
+        buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
         for key in send.functions:
             buffers = frame(FUNCTION, key, self._functions.blob(key)) + buffers
-        post.permits.add(send.units)  # before the batch: a worker that has a task finds its permit
+        post.permits[lane].add(send.units)  # before the batch: a worker that has a task finds its permit
         post.channel.send(buffers)
 
     # Reading.
 
-    def _look(self, seat: int, post: Post, events: list[Event]) -> None:
-        """Read a worker's journal while it lives."""
+    def _look(self, worker: int, lane: int, post: Post, events: list[Event]) -> None:
+        """Read a journal of a worker while it lives."""
+        journal = post.journals[lane]
         while True:
-            started, since = post.journal.read_progress()
-            self._read_frames(seat, post, events, drain=False)
-            serial, records = post.journal.read_records()
-            if serial <= post.received or post.channel.ended:
+            started, since = journal.read_progress()
+            self._read_frames(worker, post, events, drain=False)
+            serial, records = journal.read_records()
+            if serial <= post.received[lane] or post.channel.ended:
                 break
             # It has sent records since we read the channel; they are there now, and come before these.
-        self._report(seat, post, serial, records, 0, 0, events)
-        events.append(Seen(seat, started, since))
+        self._report(worker, lane, post, serial, records, 0, 0, 0, events)
+        events.append(Seen(worker * self._threads + lane, started, since))
 
-    @staticmethod
     def _report(
-        seat: int, post: Post, serial: int, records: list[Record], elements: int, ns: int, events: list[Event]
+        self,
+        worker: int,
+        lane: int,
+        post: Post,
+        serial: int,
+        records: list[Record],
+        elements: int,
+        ns: int,
+        cpu: int,
+        events: list[Event],
     ) -> None:
         """Pass on those *records*, the first of which has number *serial*, that were not taken over before."""
-        known = post.received - serial
+        known = post.received[lane] - serial
         if known > 0:
             records = records[known:]
         if records:
-            post.received += len(records)
-            events.append(Finished(seat, records, elements, ns, post.journal.words[MEMORY]))
+            post.received[lane] += len(records)
+            memory = post.journals[lane].words[MEMORY]
+            events.append(Finished(worker * self._threads + lane, records, elements, ns, cpu, memory))
 
-    def _watch(self, fd: int, seat: int, what: int) -> None:
-        self._watched[fd] = (seat, what)
+    def _watch(self, fd: int, worker: int, what: int) -> None:
+        self._watched[fd] = (worker, what)
         self._poll.register(fd, _FLAGS[what])
         self.unseen = True
 
-    def _watch_writing(self, seat: int, post: Post) -> None:
+    def _watch_writing(self, worker: int, post: Post) -> None:
         """Watch the channel to send to as long as there is something unsent."""
         fd = post.channel.sending_fileno()
         if not post.channel.unsent:
             self._unwatch(fd)
         elif fd not in self._watched:
-            self._watch(fd, seat, _DOWN)
+            self._watch(fd, worker, _DOWN)
 
     def _unwatch(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
@@ -272,43 +288,43 @@ class Crew:
             known = self._watched.get(fd)
             if known is None:
                 continue
-            seat, what = known
-            post = self.posts[seat]
+            worker, what = known
+            post = self.posts[worker]
             assert post.child is not None
             if what == _DOWN:
                 post.channel.flush()
-                self._watch_writing(seat, post)
+                self._watch_writing(worker, post)
             elif what == _UP:
-                self._read_frames(seat, post, events, drain=False)
+                self._read_frames(worker, post, events, drain=False)
                 if post.channel.ended:
                     self._unwatch(fd)
                     # It has closed its channel: it is leaving, and no signal changes how; or it is no worker any more.
                     post.child.kill(LOST_SIGNAL)
                     post.child.kill()  # where a task has blocked the other one
                     if post.child.fileno() < 0:
-                        ended.append(seat)
+                        ended.append(worker)
             elif post.child.collect():
-                ended.append(seat)
+                ended.append(worker)
             else:
-                self._watch_life(seat, post)  # the mold may have died: its child is watched directly from now on
-        for seat in ended:
-            self._bury(seat, events)
+                self._watch_life(worker, post)  # the mold may have died: its child is watched directly from now on
+        for worker in ended:
+            self._bury(worker, events)
         return events
 
-    def _read_frames(self, seat: int, post: Post, events: list[Event], *, drain: bool) -> None:
-        for kind, number, body in post.channel.receive(drain=drain):
+    def _read_frames(self, worker: int, post: Post, events: list[Event], *, drain: bool) -> None:
+        for kind, lane, number, body in post.channel.receive(drain=drain):
             if kind == RESULTS:
-                serial, ns, elements = RESULTS_HEAD.unpack_from(body)
+                serial, ns, cpu, elements = RESULTS_HEAD.unpack_from(body)
                 index_end = RESULTS_HEAD.size + number * 8
                 index = body[RESULTS_HEAD.size : index_end].cast("Q")
-                self._report(seat, post, serial, split(index, body[index_end:]), elements, ns, events)
+                self._report(worker, lane, post, serial, split(index, body[index_end:]), elements, ns, cpu, events)
             elif kind == READY:
                 assert post.child is not None
-                events.append(Ready(seat, post.child.pid))
+                events.append(Ready(worker, post.child.pid))
             elif kind == REFUSED:
-                events.append(Refused(seat, self._initializer_error(post, body)))
+                events.append(Refused(worker, self._initializer_error(post, body)))
             elif kind == DROPPED:
-                events.append(Dropped(seat))
+                events.append(Dropped(worker * self._threads + lane))
 
     @staticmethod
     def _initializer_error(post: Post, body: memoryview) -> InitializerError:
@@ -322,32 +338,41 @@ class Crew:
         return error
 
     @staticmethod
-    def _gather_evidence(post: Post) -> Evidence:
-        """What is left of a worker that has ended, and what the system says of its end."""
+    def _gather_evidence(post: Post) -> tuple[Evidence, int | None]:
+        """What is left of a worker that has ended, what the system says of its end, and which of its threads crashed."""
         child: Any = post.child
         # Whoever has left in good order has written nothing; and what we have killed ourselves, nobody else has.
-        dump = post.journal.read_dump() if child.exitcode != 0 else ""
+        dump = post.journals[0].read_dump() if child.exitcode != 0 else ""
         killed = child.exitcode == -signal.SIGKILL and not post.condemned
-        return Evidence(child.memory or post.journal.words[MEMORY] or None, oom.claim() if killed else None, dump)
+        held = max(journal.words[MEMORY] for journal in post.journals)
+        evidence = Evidence(child.memory or held or None, oom.claim() if killed else None, dump)
+        threads = [journal.words[THREAD] for journal in post.journals]
+        crashed = evidence.crashed_thread()
+        return evidence, threads.index(crashed) if crashed in threads and not post.condemned else None
 
-    def _bury(self, seat: int, events: list[Event]) -> None:
+    def _bury(self, worker: int, events: list[Event]) -> None:
         """A worker's process has ended: take over what it left, then tell."""
-        post = self.posts[seat]
+        post = self.posts[worker]
         child: Any = post.child
         child.await_end()
-        self._read_frames(seat, post, events, drain=True)
-        serial, records = post.journal.read_records()
-        self._report(seat, post, serial, records, 0, 0, events)
-        started, _ = post.journal.read_progress()
+        if post.condemned and child.exitcode == -(TRACE_SIGNAL or 0):
+            child.exitcode = -signal.SIGKILL  # which of our two signals was quicker tells nobody anything
+        self._read_frames(worker, post, events, drain=True)
+        started = []
+        for lane, journal in enumerate(post.journals):
+            serial, records = journal.read_records()
+            self._report(worker, lane, post, serial, records, 0, 0, 0, events)
+            started.append(journal.read_progress()[0])
         if child.refusal is not None:
-            events.append(Unstarted(seat, _no_worker(child.refusal)))
+            events.append(Unstarted(worker, _no_worker(child.refusal)))
         else:
-            events.append(Exited(seat, child.exitcode, started, child.pid, self._gather_evidence(post)))
-        # By seat and not by number: a child that has lost its mold has changed its descriptor.
-        for fd in [fd for fd, (owner, _) in self._watched.items() if owner == seat]:
+            evidence, crashed = self._gather_evidence(post)
+            events.append(Exited(worker, child.exitcode, started, child.pid, evidence, crashed))
+        # By worker and not by number: a child that has lost its mold has changed its descriptor.
+        for fd in [fd for fd, (owner, _) in self._watched.items() if owner == worker]:
             self._unwatch(fd)
-        del self.posts[seat]
-        self._exitcodes[seat] = child.exitcode
+        del self.posts[worker]
+        self._exitcodes[worker] = child.exitcode
         if len(self._exitcodes) > _EXITS_KEPT:
             del self._exitcodes[next(iter(self._exitcodes))]
         post.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import os
 
-from .journal import DUMP_AT
+from .journal import find_dump
 from .signals import TRACE_SIGNAL
 
 
@@ -18,7 +18,7 @@ def watch(memory: int) -> None:
 
     An initializer that enables ``faulthandler`` for a file of its own takes that over.
     """
-    os.lseek(memory, DUMP_AT, os.SEEK_SET)  # nothing else reads or writes there by position
+    os.lseek(memory, find_dump(memory), os.SEEK_SET)  # nothing else reads or writes there by position
     asked = faulthandler.is_enabled()  # python -X faulthandler
     faulthandler.enable(memory)
     if TRACE_SIGNAL is not None:

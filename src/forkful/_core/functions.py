@@ -42,6 +42,10 @@ class Functions:
         """The pickled function."""
         return self._blobs[key]
 
+    def names(self) -> dict[int, str]:
+        """The name of each function in use, by key."""
+        return dict(self._known.copy().values())
+
     def many(self) -> bool:
         """Whether it is time to `evict`."""
         return len(self._blobs) > _KEPT

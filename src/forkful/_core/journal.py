@@ -4,11 +4,13 @@ It answers two questions that a channel cannot answer once its writer is dead: *
 and *which results were complete but not yet sent?*  The worker alone writes, the master alone reads, and only when the
 worker is dead or has been in one element for long; so nothing here is locked.
 
-Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes, and the place where a crash is described
-(`faults.watch`): text, up to the first zero byte.
+Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes.  A worker with several threads has a
+page for each of them, one behind the other in the same memory.  Behind the last is the place where a crash of the process is
+described (`faults.watch`): text, up to the first zero byte.
 
 - ``STARTED``: how many elements this worker has started, ever; `IN_INITIALIZER` while the initializer runs.
 - ``SINCE``: when the newest started, in nanoseconds of ``time.monotonic_ns``, one clock for all processes of a machine.
+- ``THREAD``: which thread of the worker this is (``threading.get_ident``), where it has several.
 - ``MEMORY``: bytes that the worker's process held when it was last measured; 0 where nobody asks for that.
 - ``LEDGER``: serial number of the first record in the page, shifted, plus how many records the page holds.  One word,
   one store: a reader that finds the same serial number before and after copying has copied whole records.
@@ -23,16 +25,15 @@ import contextlib
 import mmap
 import os
 
-STARTED, SINCE, LEDGER, MEMORY = range(4)
+STARTED, SINCE, LEDGER, THREAD, MEMORY = range(5)
 IN_INITIALIZER = -1
 WORDS = 8
 RECORDS = 4096
 INDEX_AT = WORDS * 8
 DATA_AT = INDEX_AT + RECORDS * 8
 DATA = 128 * 1024
-DUMP_AT = DATA_AT + DATA
+SIZE = DATA_AT + DATA
 DUMP = 64 * 1024
-SIZE = DUMP_AT + DUMP
 
 _SERIAL_SHIFT = 16  # RECORDS fits below it
 _COUNT_MASK = (1 << _SERIAL_SHIFT) - 1
@@ -41,8 +42,8 @@ _LENGTH_BITS, _KIND_BITS = 36, 4
 Record = tuple[int, int, "memoryview | bytes"]  # elements, kind (messages.VALUE …), bytes
 
 
-def create_memory() -> int:
-    """A descriptor of anonymous zeroed memory of `SIZE` bytes: no name, gone with its last user."""
+def create_memory(pages: int = 1) -> int:
+    """A descriptor of anonymous zeroed memory for so many *pages*, and a dump: no name, gone with its last user."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("forkful-journal", os.MFD_CLOEXEC)
     else:  # macOS: a file that loses its name at once
@@ -51,7 +52,7 @@ def create_memory() -> int:
         fd, path = tempfile.mkstemp(prefix="forkful-journal-")
         os.unlink(path)
     try:
-        os.ftruncate(fd, SIZE)
+        os.ftruncate(fd, pages * SIZE + DUMP)
     except BaseException:
         os.close(fd)
         raise
@@ -75,15 +76,26 @@ def split(index: memoryview | list[int], data: memoryview) -> list[Record]:
     return records
 
 
-class Journal:
-    """One side's view of the page behind descriptor *fd*, which stays the caller's to close."""
+def open_journals(fd: int, pages: int = 1) -> list[Journal]:
+    """One side's view of the pages in the memory behind descriptor *fd*, which stays the caller's to close."""
+    memory = mmap.mmap(fd, pages * SIZE + DUMP)
+    return [Journal(memory, page) for page in range(pages)]
 
-    def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, SIZE)
-        whole = memoryview(self._map)
+
+def find_dump(fd: int) -> int:
+    """Where in the memory behind descriptor *fd* a dump goes."""
+    return os.fstat(fd).st_size - DUMP
+
+
+class Journal:
+    """One side's view of one page of *memory*."""
+
+    def __init__(self, memory: mmap.mmap, page: int = 0) -> None:
+        self._map = memory
+        whole = memoryview(memory)[page * SIZE : (page + 1) * SIZE]
         self.words = whole[:INDEX_AT].cast("q")
         self.index = whole[INDEX_AT:DATA_AT].cast("Q")
-        self.data = whole[DATA_AT:DUMP_AT]
+        self.data = whole[DATA_AT:]
         self.serial = 0  # worker: of the first record in the page
         self.count = 0  # worker: records in the page
         self.used = 0  # worker: bytes in the page
@@ -136,16 +148,17 @@ class Journal:
         return serial, split(index, memoryview(data))
 
     def read_dump(self) -> str:
-        """What ``faulthandler`` has written of the worker's end; empty when it had no reason to."""
-        end = self._map.find(b"\0", DUMP_AT)
-        return self._map[DUMP_AT : end if end >= 0 else SIZE].decode("utf-8", "replace")
+        """What ``faulthandler`` has written of the worker's end; empty when it had no reason to.  Of the whole process."""
+        size = len(self._map)
+        end = self._map.find(b"\0", size - DUMP)
+        return self._map[size - DUMP : end if end >= 0 else size].decode("utf-8", "replace")
 
     def close(self) -> None:
-        """Unmap the page."""
+        """Let go of the page; with the last one the memory is unmapped."""
         self.words.release()
         self.index.release()
         self.data.release()
         try:
             self._map.close()
-        except BufferError:  # a traceback may still hold a slice; the mapping then goes with it
+        except BufferError:  # by another page, or a slice that a traceback holds; the mapping then goes with it
             pass

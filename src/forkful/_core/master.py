@@ -28,6 +28,7 @@ import contextlib
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
@@ -41,7 +42,7 @@ from .messages import VALUE, VALUES
 from .records import rebuild, rebuild_one
 from .schedule import GATHER_NS
 from .state import State
-from .steps import Cancel, Close, Deliver, Event, Fail, Resize, Submitted, Terminate, Tick
+from .steps import Cancel, Close, Deliver, Event, Fail, Hire, Resize, Submitted, Terminate, Tick
 from .supervisor import Supervisor
 from .wheel import Slot, Wheel
 
@@ -57,6 +58,7 @@ class Source(Protocol):
     """A map that makes its tasks as there is room for them."""
 
     function: int
+    priority: int
 
     def take(self, room: int) -> list[Task]:
         """Up to *room* elements as tasks; empty when there is nothing now.  Never called by two threads at once."""
@@ -69,6 +71,10 @@ class Source(Protocol):
 
     def fail(self, error: BaseException) -> None:
         """It cannot be read any further: whoever waits for its results gets *error*."""
+
+
+def _precedence(source: Source) -> int:
+    return -source.priority
 
 
 class Pending(Protocol):
@@ -85,7 +91,7 @@ class Master:
         self._state = State(limits)
         self._supervisor = supervisor
         self.functions = Functions()
-        self._crew = Crew(supervisor, self.functions)
+        self._crew = Crew(supervisor, self.functions, limits.threads)
         self._lock: Any = threading.RLock()
         self._inbox: deque[Task] = deque()
         self._later: deque[Event] = deque()  # what a signal handler asked for while its own thread was in the books
@@ -93,6 +99,7 @@ class Master:
         self._delivering: list[int] = []  # the threads that take from there, and are not done
         self._gathering = False  # somebody at the wheel knows that the inbox is to be looked at soon
         self._flushed_at = 0
+        self._births: list[tuple[int, Slot]] = []  # workers whose pid somebody waits for
         self._sources: list[Source] = []
         self._sources_lock = threading.RLock()
         self._feeding = threading.Lock()
@@ -155,7 +162,7 @@ class Master:
         while fed and self._sources and self._feeding.acquire(blocking=False):
             try:
                 fed = False
-                for source in list(self._sources):
+                for source in sorted(self._sources, key=_precedence) if len(self._sources) > 1 else list(self._sources):
                     fed = self._feed_from(source) or fed
             finally:
                 self._feeding.release()
@@ -163,7 +170,7 @@ class Master:
             self._handle([Close()])
 
     def _feed_from(self, source: Source) -> bool:
-        room = self._state.room(source.function)
+        room = self._state.room(source.function, source.priority)
         try:
             tasks = source.take(room) if room > 0 else []
         except BaseException as error:
@@ -190,7 +197,7 @@ class Master:
         """The tasks that are not done and report to *sink*."""
         with self._lock:
             state = self._state
-            queues = [state.backlog, self._inbox, *(seat.sent for seat in state.seats.values())]
+            queues: list[Iterable[Task]] = [state.backlog, self._inbox, *(seat.sent for seat in state.seats.values())]
             return [task for queue in queues for task in queue if task.sink is sink]
 
     def cancel(self, tasks: list[Task], *, kill: bool) -> None:
@@ -200,7 +207,13 @@ class Master:
 
     def start_workers(self, count: int) -> None:
         """Start workers until there are *count*."""
-        self._handle([Resize(count)])
+        self._handle([Hire(count)])
+        self.wheel.ensure()
+
+    def resize(self, least: int, most: int) -> None:
+        """From now on, at least and at most so many workers; surplus ones leave when they have done what has started."""
+        self._handle([Resize(least, most), *([Hire(least)] if least else [])])
+        self.feed()
         self.wheel.ensure()
 
     # Ending.
@@ -285,37 +298,60 @@ class Master:
         return self.wheel.wait(slot, timeout)
 
     def members(self) -> list[tuple[int, int | None]]:
-        """The worker processes there are: (seat, pid)."""
+        """The worker processes there are: (worker, pid)."""
         with self._lock:
             return self._crew.pids()
 
-    def await_pid(self, seat: int) -> int | None:
-        """The pid of the worker at *seat*, waiting until it has one; None if it has ended, or this is a fork."""
-        while not self.foreign:
-            with self._lock:
-                pid = self._crew.pid_of(seat)
-                ended, _ = self._crew.exit_of(seat)
-            if pid is not None or ended:
-                return pid
-            self.wheel.wait(Slot(), 0.01)  # runs the loop meanwhile, or sleeps while another thread does
-        return None
-
-    def exit_of(self, seat: int) -> tuple[bool, int | None]:
-        """Whether the worker at *seat* has ended, and its exit code if that is (still) known."""
+    def await_pid(self, worker: int) -> int | None:
+        """The pid of the worker at *worker*, waiting until it has one; None if it has ended, or this is a fork."""
+        birth = Slot()
         with self._lock:
-            return self._crew.exit_of(seat)
+            pid = self._crew.pid_of(worker)
+            ended, _ = self._crew.exit_of(worker)
+            if pid is not None or ended or self.foreign:
+                return pid
+            self._births.append((worker, birth))
+        self.wait(birth)
+        with self._lock:
+            return self._crew.pid_of(worker)
 
-    def stats(self) -> dict[str, int]:
-        """Counters since the start, and how many workers and tasks there are now."""
+    def _announce_births(self) -> None:
+        """Under ``_lock``, after anything was heard: whoever waits for a pid may have it."""
+        for worker, birth in list(self._births):
+            if self._crew.pid_of(worker) is not None or self._crew.exit_of(worker)[0]:
+                self._births.remove((worker, birth))
+                self.wheel.settle(birth)
+
+    def exit_of(self, worker: int) -> tuple[bool, int | None]:
+        """Whether the worker at *worker* has ended, and its exit code if that is (still) known."""
+        with self._lock:
+            return self._crew.exit_of(worker)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start, how many workers and tasks there are now, and what was chosen from which figures."""
         with self._lock:
             seats = self._state.seats.values()
+            workers = self._state.workers.values()
             now = {
-                "workers": len(seats),
-                "busy": sum(1 for seat in seats if seat.load),
+                "workers": len(workers),
+                "busy": sum(1 for worker in workers if worker.busy()),
                 "queued": len(self._state.backlog) + len(self._inbox),
                 "running": sum(seat.load for seat in seats),
             }
-            return self._state.stats | now
+            stats: dict[str, Any] = self._state.stats | now
+            if self.limits.auto:
+                names = self.functions.names()
+                pace, threads = self._state.pace, self.limits.threads
+                stats["functions"] = {
+                    names[key]: {
+                        "seconds": pace.cost(key) / 1e9,
+                        "computing": share,
+                        "threads": pace.width(key, threads),
+                    }
+                    for key, share in pace.shares().items()
+                    if key in names
+                }
+            return stats
 
     # The books.
 
@@ -365,11 +401,13 @@ class Master:
                     self._crew.execute(instruction, events)
             if not events and not self._later:
                 break
+        if self._births:
+            self._announce_births()
         for key in self.functions.evict(self._functions_in_use) if self.functions.many() else ():
             self._state.pace.forget(key)
-            for number, seat in self._state.seats.items():
-                if key in seat.functions and number in self._crew.posts:
-                    seat.functions.discard(key)
+            for number, worker in self._state.workers.items():
+                if key in worker.functions and number in self._crew.posts:
+                    worker.functions.discard(key)
                     self._crew.forget(number, key)
 
     def _end_if_over(self) -> None:
@@ -385,6 +423,7 @@ class Master:
     def _end(self) -> None:
         """Under ``_lock``: no worker is left."""
         if not self.gone.settled:
+            self._announce_births()
             self._supervisor.close()
             self.wheel.settle(self.gone)
             self._wake()
@@ -482,7 +521,7 @@ class Master:
         if self.gone.settled:
             return False
         pending = self._inbox or self._later or self._sources or self._undelivered or self._dropped or self._closing
-        return bool(pending) or self._state.busy()
+        return bool(pending) or self._state.busy() or self._state.due is not None  # an idle worker is to leave
 
     def _turn(self, left: int | None, slot: Slot) -> None:
         """One turn of the loop, at most *left* nanoseconds of waiting.  Only the thread that has the wheel."""
@@ -506,6 +545,8 @@ class Master:
         try:
             with self._lock:
                 events = self._crew.read(ready)
+                if self._births:
+                    self._announce_births()
                 if due is not None and _clock() >= due:
                     events.append(Tick())
                 if events or self._inbox or self._later:

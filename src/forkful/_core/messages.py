@@ -1,6 +1,7 @@
 """What crosses a worker's channel: the kinds of frame, and what each carries.
 
-A frame is a header (kind, a small number, the length of the body) and a body.  Down means master to worker.
+A frame is a header (kind, lane, a small number, the length of the body) and a body.  Down means master to worker.  The
+lane says which of a worker's threads a frame is for, or comes from; frames of the whole worker have lane 0.
 
 =========  ====  =======================================================================================
 SETUP      down  the worker's environment, initializer, finalizer (`Setup`); the first frame, once
@@ -21,8 +22,9 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-HEADER = struct.Struct("=BxxxIQ")  # kind, number, length of the body
-RESULTS_HEAD = struct.Struct("=QQQ")  # serial number of the first record, nanoseconds of work, elements in the records
+HEADER = struct.Struct("=BxHIQ")  # kind, lane, number, length of the body
+# Serial number of the first record, nanoseconds of work, of those spent computing (0: not measured), elements in the records.
+RESULTS_HEAD = struct.Struct("=QQQQ")
 
 SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP = range(1, 7)
 READY, REFUSED, RESULTS, DROPPED = range(11, 15)
@@ -49,6 +51,8 @@ class Setup:
     """What a new worker needs to become the parent's like.  All of these, by keyword."""
 
     name: str
+    threads: int
+    permits: list[int]  # which of the extra descriptors are those of the threads after the first
     identity: tuple[int, ...]
     parent_pid: int
     authkey: bytes

@@ -11,6 +11,8 @@ STUCK_NS = 5_000_000  # an element that runs longer gives back what waits behind
 GATHER_NS = 500_000  # submissions in a burst are sent together, at most this long after the last sending
 WINDOW_MOST = 16384
 BLOCK_MOST = 4096
+_CROWDED = 0.95  # threads of one worker that compute more of the time than this are in each other's way
+_FULL = 0.9  # of the time that a worker's threads may compute together
 _MEMORY = 0.5  # how much of what was known counts beside the newest report
 
 
@@ -23,6 +25,7 @@ class Pace:
     def __init__(self) -> None:
         self._sums: dict[int, tuple[float, float]] = {}  # elements, nanoseconds
         self._windows: dict[int, int] = {}
+        self._shares: dict[int, float] = {}  # of an element's duration: how much of it was spent computing
 
     def learn(self, function: int, elements: int, ns: int) -> None:
         """*elements* calls of *function* took *ns* together."""
@@ -36,6 +39,35 @@ class Pace:
         """*function* is not used any more."""
         self._sums.pop(function, None)
         self._windows.pop(function, None)
+        self._shares.pop(function, None)
+
+    def learn_share(self, function: int, ns: int, cpu: int, beside: int) -> None:
+        """Of *ns* of work, *cpu* were spent computing, on a seat that shared its worker with so many busy ones *beside* it.
+
+        Threads of one interpreter compute one at a time.  Where together they compute nearly all the time, what looks
+        like waiting may be waiting for each other: then what is known is half forgotten, so that fewer are used, until
+        they are few enough to tell.
+        """
+        if ns <= 0:
+            return
+        share = min(1.0, cpu / ns)
+        known = self._shares.get(function)
+        if beside and share * (1 + beside) > _CROWDED:
+            share = 2 * max(share, known or 0.0)
+        elif known is not None:
+            share = known * _MEMORY + share * (1 - _MEMORY)
+        self._shares[function] = min(1.0, share)
+
+    def shares(self) -> dict[int, float]:
+        """How much of an element's duration is spent computing, of each function that is known."""
+        return dict(self._shares)
+
+    def width(self, function: int, threads: int) -> int:
+        """How many of a worker's *threads* pay for *function*: as many as compute as much as one that never waits."""
+        share = self._shares.get(function)
+        if share is None:
+            return 1
+        return max(1, min(threads, int(_FULL / max(share, 1e-9))))
 
     def cost(self, function: int) -> float:
         """Nanoseconds an element of *function* costs; 0 while nothing is known."""

@@ -71,6 +71,10 @@ class Starts:
             return True
         return False
 
+    def may_go_on(self) -> bool:
+        """Whether a worker may be started that no work asks for: not after a failure, which would come again and again."""
+        return not self._refused
+
     def most(self, starting: int) -> float:
         """How many may be tried now, while *starting* are under way: one at a time after a failure."""
         return max(0, 1 - starting) if self._refused or self._pause else float("inf")

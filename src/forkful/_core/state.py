@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .backlog import Backlog
 from .books import (
     BUSY,
     ENDED,
@@ -30,11 +31,12 @@ from .books import (
     STOPPING,
     Seat,
     Task,
+    Worker,
 )
 from .limits import Limits
 from .messages import ERROR, VALUE, VALUES
 from .schedule import STUCK_NS, Pace
-from .starts import Starts
+from .staff import Staff
 from .steps import (
     Cancel,
     Close,
@@ -44,6 +46,7 @@ from .steps import (
     Exited,
     Fail,
     Finished,
+    Hire,
     Instruction,
     Kill,
     Look,
@@ -62,7 +65,7 @@ from .steps import (
     Trace,
     Unstarted,
 )
-from .verdict import explain_cancelling, explain_death, explain_failed_start
+from .verdict import Company, explain_cancelling, explain_company, explain_death, explain_failed_start
 
 _TRACE_NS = 20_000_000  # between the signal that has a worker tell where it is, and SIGKILL
 _QUIET_NS = 200_000_000  # the least that a worker gets to start what has a time-out
@@ -104,18 +107,18 @@ class State:
     """The books of one pool."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.backlog: deque[Task] = deque()
-        self.seats: dict[int, Seat] = {}
+        self.staff = Staff(limits)
+        self.seats = self.staff.seats
+        self.workers = self.staff.workers
+        self.backlog = Backlog()
         self.pace = Pace()
         self.closed = False
         self.stats = {"tasks": 0, "failed": 0, "retried": 0, "requeued": 0, "workers started": 0, "workers died": 0}
         self.due: int | None = None  # when `handle` wants a `Tick`, if nothing else happens
         self._terminated: BaseException | None = None
         self._kill_at: int | None = None
-        self._next_key = 0
-        self._wanted = 0  # workers asked for without a task: Resize
-        self._starts = Starts()
+        self._deadlines: dict[int, int] = {}  # when a worker is killed unless it has answered, or ended, by then
+        self._auto = limits.auto
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
         self._failures: list[tuple[Task, int, int, BaseException]] = []
@@ -131,6 +134,7 @@ class State:
             Taken: self._on_taken,
             Exited: self._on_exited,
             Cancel: self._on_cancel,
+            Hire: self._on_hire,
             Resize: self._on_resize,
             Close: self._on_close,
             Terminate: self._on_terminate,
@@ -139,16 +143,21 @@ class State:
 
     # What others may ask, also from another thread than the one in `handle`: each takes its own copy of the seats.
 
-    def room(self, function: int) -> int:
-        """How many more elements of *function* the workers could take now, those that could be started included."""
-        window = self.pace.window(function)
-        room = -len(self.backlog)
-        for seat in list(self.seats.values()):
-            if seat.state == STARTING:
-                room += 1
-            elif self._is_open(seat):
-                room += max(0, window - seat.load)
-        return max(0, room + self.limits.most - self._alive())
+    @property
+    def limits(self) -> Limits:
+        """What bounds the pool now."""
+        return self.staff.limits
+
+    def room(self, function: int, priority: int = 0) -> int:
+        """How many more elements of *function* the workers could take now, those that could be started included.
+
+        Where others of a lower *priority* wait, as many as run at once: to go before those, they must be here.
+        """
+        taken = self.backlog.count_before(priority)
+        room = self.staff.room(self.pace.window(function), self._width(function))
+        if taken < len(self.backlog):
+            room = max(room, self.staff.limits.most * self.staff.limits.threads)
+        return max(0, room - taken)
 
     def busy(self) -> bool:
         """Whether anything is under way that will report."""
@@ -193,7 +202,8 @@ class State:
         seat = self.seats[event.seat]
         sent = seat.sent
         deliveries = self._deliveries
-        pid = seat.pid
+        worker = seat.worker
+        pid = worker.pid
         finished = 0
         task: Task | None = None
         run: tuple[Task, int, int, int, Any, int | None] | None = None  # of consecutive elements
@@ -203,8 +213,10 @@ class State:
             task = sent[0]
             finished += count
             if kind == ERROR and task.attempts < task.retries and not task.cancelled:
-                self._retry_next(task)
-                if task.state == QUEUED:  # it was the only element and travels on as it is
+                retried = self._retry_next(task)
+                if retried is not None:
+                    self.backlog.put_back(retried)
+                if task.state != SENT:  # it was the only element and travels on as it is
                     sent.popleft()
                     continue
             elif kind == VALUE and task.count > 1:  # elements of a lazy map are handed over together
@@ -226,32 +238,38 @@ class State:
         seat.load -= finished
         if task is not None:
             self.pace.learn(task.function, event.elements, event.ns)
+            if event.cpu:
+                self.pace.learn_share(task.function, event.ns, event.cpu, worker.busy() - (seat.load > 0))
             seat.hides = seat.load > 1
         if not sent:
-            seat.condemned = False
+            _spare(seat)
+            worker.idle_since = self._now
             if seat.state == BUSY:
                 _move(seat, "finish last")
+        limit = self.staff.limits.memory
+        if limit is not None and event.memory > limit:
+            self._let_go(worker)
         seat.heard = self._now
         seat.forget_look(self._now)
 
-    def _retry_next(self, task: Task) -> None:
-        """Queue the element that *task* is at once more, in front of all others."""
+    def _retry_next(self, task: Task) -> Task | None:
+        """The element that *task* is at, to be run once more, in front of all others; None if it was cancelled meanwhile."""
         self.stats["retried"] += 1
         if task.count == 1:
             task.attempts += 1
-            self._requeue(task, "retry")
-        else:
-            self.backlog.appendleft(task.part(task.first + task.done, 1, task.attempts + 1))
-            task.done += 1
+            return self._take_back(task, "retry")
+        again = task.part(task.first + task.done, 1, task.attempts + 1)
+        task.done += 1
+        return again
 
-    def _fail_next(self, task: Task, error: BaseException, *, final: bool = False) -> None:
-        """The element that *task* is at, which was running, ends with *error*, or is tried again unless *final*."""
+    def _fail_next(self, task: Task, error: BaseException, *, final: bool = False) -> Task | None:
+        """The element that *task* is at, which was running, ends with *error*, or is to be tried again unless *final*."""
         if task.attempts < task.retries and not final:
-            self._retry_next(task)
-            return
+            return self._retry_next(task)
         self.stats["failed"] += 1
         self._failures.append((task, task.index(), 1, error))
         task.done += 1
+        return None
 
     def _fail_rest(self, task: Task, what: str, error: BaseException) -> None:
         """End *task*: its remaining elements get *error*."""
@@ -264,7 +282,13 @@ class State:
         task.done = task.count
 
     def _requeue(self, task: Task, what: str) -> None:
-        """What remains of *task* goes back to the front of the queue; it is the same object, so that a handle holds."""
+        """What remains of *task* goes back to the front of the queue."""
+        back = self._take_back(task, what)
+        if back is not None:
+            self.backlog.put_back(back)
+
+    def _take_back(self, task: Task, what: str) -> Task | None:
+        """What remains of *task*, to be queued; it is the same object, so that a handle holds.  None if it was cancelled."""
         task.first += task.done
         task.count -= task.done
         task.done = 0
@@ -272,41 +296,37 @@ class State:
         task.seat = None
         if task.cancelled:
             self._fail_rest(task, "cancel", explain_cancelling(task))
-        else:
-            self.backlog.appendleft(task)
+            return None
+        return task
 
     # Workers.
 
     def _on_ready(self, event: Ready) -> None:
-        seat = self.seats[event.seat]
-        seat.pid = event.pid
-        self._starts.succeed()
-        if seat.state == STARTING:
-            _move(seat, "ready")
+        worker = self.workers[event.worker]
+        worker.pid = event.pid
+        worker.idle_since = self._now
+        self.staff.starts.succeed()
+        if worker.state == STARTING:
+            _move_all(worker, "ready")
 
     def _on_refused(self, event: Refused) -> None:
-        seat = self.seats[event.seat]
-        if seat.state == STARTING:
-            _move(seat, "refused")
-        self._starts.refuse()
+        worker = self.workers[event.worker]
+        if worker.state == STARTING:
+            _move_all(worker, "refused")
+        self.staff.starts.refuse()
         self._fail_backlog(event.error)
 
     def _on_unstarted(self, event: Unstarted) -> None:
         """A passing want is borne as long as there is a worker; without one it is everybody's error."""
-        _move(self.seats.pop(event.seat), "exit")
+        _move_all(self.staff.strike_off(event.worker), "exit")
         self.stats["workers started"] -= 1
-        if not self._has_workers():
+        if not self.staff.has_hands():
             self._fail_backlog(event.error)
-        else:
-            self._starts.do_without(self._now)
-
-    def _has_workers(self) -> bool:
-        """Whether any worker can do work, or may come to it."""
-        return any(seat.state not in (STOPPING, KILLED) for seat in self.seats.values())
+        if self.staff.has_hands() or self.staff.limits.least:
+            self.staff.starts.do_without(self._now)
 
     def _fail_backlog(self, error: BaseException) -> None:
-        backlog, self.backlog = self.backlog, deque()
-        for task in backlog:
+        for task in self.backlog.take_all():
             if task.state == QUEUED:
                 self._fail_rest(task, "fail", error)
 
@@ -314,60 +334,80 @@ class State:
         seat = self.seats[event.seat]
         if seat.state == RECALLED:
             _move(seat, "dropped")
-            seat.condemned = False
-            seat.kill_at = None
+            _spare(seat)
+            if self._deadlines and not any(other.state == RECALLED for other in seat.worker.seats):
+                self._deadlines.pop(seat.worker.key, None)
 
     def _on_exited(self, event: Exited) -> None:
-        seat = self.seats.pop(event.seat)
-        was = seat.state
-        _move(seat, "exit")
-        self._starts.make_room(self._now)
+        worker = self.staff.strike_off(event.worker)
+        self._deadlines.pop(event.worker, None)
+        was = worker.state
+        _move_all(worker, "exit")
+        starts = self.staff.starts
+        starts.make_room(self._now)
         if was not in (STOPPING, KILLED):
             self.stats["workers died"] += 1
         if (
             was == STARTING
             and self._terminated is None
-            and self._starts.fail(event.exitcode, inside=event.started < 0, now=self._now)
+            and starts.fail(event.exitcode, inside=event.started[0] < 0, now=self._now)
         ):
-            if self._has_workers():  # they do the work meanwhile
-                self._starts.do_without(self._now)
+            if self.staff.has_hands():  # they do the work meanwhile
+                starts.do_without(self._now)
             else:
                 self._fail_backlog(explain_failed_start(event))
-        if seat.sent:
-            self._settle_tasks_of_dead(seat, event)
+        ran = [
+            seat
+            for seat, started in zip(worker.seats, event.started, strict=True)
+            if seat.sent and started > seat.finished
+        ]
+        company = explain_company(ran, event) if len(ran) > 1 else None
+        for seat, started in zip(worker.seats, event.started, strict=True):
+            if seat.sent:
+                self._settle_tasks_of_dead(seat, started, event, company)
 
-    def _settle_tasks_of_dead(self, seat: Seat, event: Exited) -> None:
+    def _settle_tasks_of_dead(self, seat: Seat, started: int, event: Exited, company: Company | None) -> None:
         """One element was running and fails or is retried; what had not started goes back to the queue.
 
         Elements of an unguarded block that had run, but were not committed, are run again: see ``worker.py``.
         """
         head = seat.sent[0]
-        lost = min(event.started - seat.finished, head.count - head.done)  # never more, whoever wrote to that memory
+        lost = min(started - seat.finished, head.count - head.done)  # never more, whoever wrote to that memory
         again: Task | None = None
+        retried: Task | None = None
         if lost > 0:
             if lost > 1 and not head.cancelled:
                 again = head.part(head.first + head.done, lost - 1)
                 head.done += lost - 1
-            error, final = explain_death(seat, head, event)
-            before = len(self.backlog)
-            self._fail_next(head, error, final=final)
+            error, final = explain_death(seat, head, event, company)
+            retried = self._fail_next(head, error, final=final)
             if head.state == QUEUED or head.done >= head.count:
                 seat.sent.popleft()
                 if head.state == SENT:
                     head.state = TASK[SENT, "fail"]
                     head.seat = None
-            retried = self.backlog.popleft() if len(self.backlog) > before else None
-        else:
-            retried = None
         while seat.sent:
             self.stats["requeued"] += 1
             self._requeue(seat.sent.pop(), "orphan")
         for task in (retried, again):
             if task is not None:
-                self.backlog.appendleft(task)
+                self.backlog.put_back(task)
+
+    def _on_hire(self, event: Hire) -> None:
+        self.staff.ask_for(event.workers)
 
     def _on_resize(self, event: Resize) -> None:
-        self._wanted = max(self._wanted, event.workers)
+        for worker in self.staff.resize(event.least, event.most):
+            self._let_go(worker)
+
+    def _let_go(self, worker: Worker) -> None:
+        """*worker* is sent nothing more, and stops when it has done what has started."""
+        if worker.leaving:
+            return
+        self.staff.let_go(worker)
+        for seat in worker.seats:
+            if seat.state == BUSY:
+                self._recall(seat)
 
     def _on_close(self, event: Close) -> None:
         self.closed = True
@@ -378,34 +418,53 @@ class State:
         self._terminated = event.error
         self.closed = True
         self._fail_backlog(event.error)
-        for seat in self.seats.values():
-            for task in seat.sent:
-                self._fail_rest(task, "fail", event.error)
-            seat.sent.clear()
-            seat.load = 0
-            if not self.limits.finalizer or seat.state not in (IDLE, STOPPING):
-                self._kill(seat, gently=True)
-            elif seat.state == IDLE:
-                self._stop(seat)
-        self._kill_at = self._now + self.limits.grace
+        for worker in self.workers.values():
+            for seat in worker.seats:
+                for task in seat.sent:
+                    self._fail_rest(task, "fail", event.error)
+                seat.sent.clear()
+                seat.load = 0
+            if self.staff.limits.finalizer and worker.is_idle():
+                self._stop(worker)
+            elif not self.staff.limits.finalizer or worker.state != STOPPING:
+                self._kill(worker, gently=True)
+        self._kill_at = self._now + self.staff.limits.grace
 
-    def _kill(self, seat: Seat, *, gently: bool) -> None:
-        _move(seat, "kill")
+    def _stop(self, worker: Worker) -> None:
+        _move_all(worker, "stop")
+        self._out.append(Stop(worker.key))
+
+    def _kill(self, worker: Worker, *, gently: bool) -> None:
+        _move_all(worker, "kill")
         if not gently:
-            seat.kill_at = None
-        self._out.append(Kill(seat.key, gently))
+            self._deadlines.pop(worker.key, None)
+        self._out.append(Kill(worker.key, gently))
 
-    def _trace(self, seat: Seat) -> None:
-        """Kill a worker, with a moment for it to tell where it was; one that is stopped cannot."""
-        _move(seat, "kill")
-        seat.kill_at = self._now + _TRACE_NS
-        self._out.append(Trace(seat.key))
+    def _trace(self, worker: Worker) -> None:
+        """Kill *worker*, with a moment for it to tell where it was; one that is stopped cannot."""
+        _move_all(worker, "kill")
+        self._deadlines[worker.key] = self._now + _TRACE_NS
+        self._out.append(Trace(worker.key))
+
+    def _kill_the_late(self) -> int | None:
+        """SIGKILL for those whose time to answer, or to end, is over; when the next one's is."""
+        for key, at in list(self._deadlines.items()):
+            worker = self.workers[key]
+            if at > self._now:
+                continue
+            if worker.state != KILLED and any(seat.sent for seat in worker.seats):
+                self._deadlines[key] = (
+                    self._now + _SILENT_NS
+                )  # something runs there, and keeps the other threads from it
+            else:
+                self._kill(worker, gently=False)
+        return min(self._deadlines.values(), default=None)
 
     def _on_tick(self, event: Tick) -> None:
         if self._kill_at is not None and self._now >= self._kill_at:
             self._kill_at = None
-            for seat in self.seats.values():
-                self._kill(seat, gently=False)
+            for worker in self.workers.values():
+                self._kill(worker, gently=False)
 
     # Looking, recalling, cancelling.
 
@@ -417,11 +476,14 @@ class State:
         seat = self.seats[event.seat]
         seat.looking = False
         if seat.state not in (BUSY, RECALLED) or not seat.sent:
-            seat.condemned = False  # what was to be killed has ended
+            _spare(seat)  # what was to be killed has ended
             return
         head = seat.sent[0]
         if event.started <= seat.finished:  # between two elements, or with a permit and about to start
-            seat.condemned = head.cancelled == KILL_IT
+            if head.cancelled == KILL_IT:
+                seat.condemned = True
+            else:
+                _spare(seat)
             seat.forget_look(self._now)
             if head.timeout is not None and self._now >= seat.heard + max(head.timeout, _QUIET_NS):
                 self._recall(seat)  # it has been stopped, perhaps: the task has not, and can run elsewhere
@@ -430,18 +492,37 @@ class State:
         if self._now >= event.since + STUCK_NS:
             seat.hides = False  # the look has brought what there was, and nothing comes before this element ends
         overdue = head.timeout is not None and self._now >= event.since + head.timeout
-        seat.condemned = overdue or head.cancelled == KILL_IT
-        if not seat.condemned:
-            if seat.waiting() and self._now >= event.since + STUCK_NS and self._free_hands():
+        if not (overdue or head.cancelled == KILL_IT):
+            _spare(seat)
+            if seat.waiting() and self._now >= event.since + STUCK_NS and self._has_free_hands(seat):
                 self._recall(seat)
-        elif seat.is_secured():
+            return
+        seat.condemned = True
+        if seat.is_secured():
             seat.overdue = overdue
-            if overdue:
-                self._trace(seat)
-            else:
-                self._kill(seat, gently=False)
+            self._put_down(seat.worker)
         else:
             self._recall(seat)
+
+    def _put_down(self, worker: Worker) -> None:
+        """Kill *worker* for what runs on a condemned seat, once the others have done what they have started.
+
+        They have `Limits.grace` for that; what is not done by then is lost with it.
+        """
+        if worker.doomed is None and self._has_innocents(worker):
+            worker.doomed = self._now + self.staff.limits.grace
+            for seat in worker.seats:
+                if seat.state == BUSY and not seat.condemned:
+                    self._recall(seat)
+        if worker.doomed is None or self._now >= worker.doomed or not self._has_innocents(worker):
+            if any(seat.overdue for seat in worker.seats):
+                self._trace(worker)
+            else:
+                self._kill(worker, gently=False)
+
+    @staticmethod
+    def _has_innocents(worker: Worker) -> bool:
+        return any(seat.sent and not seat.condemned for seat in worker.seats)
 
     def _look(self, seat: Seat) -> None:
         if not seat.looking:
@@ -476,7 +557,7 @@ class State:
         if event.units:
             _move(seat, "recall")
             if not seat.sent:  # only a worker that is stopped, or worse, takes long to say that it has dropped it all
-                seat.kill_at = self._now + _SILENT_NS
+                self._deadlines.setdefault(seat.worker.key, self._now + _SILENT_NS)
         _spare_started(seat)
         if seat.condemned or any(task.cancelled for task in seat.sent):
             self._look(seat)
@@ -500,35 +581,27 @@ class State:
             else:
                 _spare_started(seat)
 
-    def _free_hands(self) -> bool:
-        """Whether a worker is idle, or could be started, for work that waits elsewhere."""
-        if self.backlog:
-            return False
-        return (self._starts.at <= self._now and self._alive() < self.limits.most) or any(
-            self._is_open(s) and not s.sent for s in self.seats.values()
-        )
+    def _has_free_hands(self, seat: Seat) -> bool:
+        """Whether a worker is idle, or could be started, for work that waits at *seat*."""
+        return not self.backlog and self.staff.has_free_hands(self._width(seat.sent[-1].function), self._now)
 
     def _look_ahead(self) -> None:
         """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
-        due = self._kill_at
-        start_at = self._starts.at
-        if start_at > self._now and self._may_want_another() and (due is None or start_at < due):
-            due = start_at
+        due = _earliest(self._kill_at, self.staff.next_to_idle() if self.staff.limits.idle is not None else None)
+        if self._deadlines:
+            due = _earliest(due, self._kill_the_late())
+        start_at = self.staff.starts.at
+        if start_at > self._now and self._may_want_another():
+            due = _earliest(due, start_at)
         for seat in self.seats.values():
-            kill_at = seat.kill_at
-            if kill_at is not None:
-                if kill_at <= self._now:
-                    self._kill(seat, gently=False)
-                elif due is None or kill_at < due:
-                    due = kill_at
             if not seat.sent or seat.state not in (BUSY, RECALLED):
                 continue
             timeout = seat.sent[0].timeout
             wanted = seat.hides or seat.condemned
             if not wanted and seat.load > 1 and seat.state == BUSY and not seat.recalls and seat.waiting():
-                if free is None:
-                    free = self._free_hands()
+                if free is None or self._auto:
+                    free = self._has_free_hands(seat)
                 wanted = free
             if not wanted and timeout is None:
                 continue
@@ -538,6 +611,9 @@ class State:
                 look_at = since + timeout
             if seat.looking or seat.recalling:
                 continue  # what comes of that decides
+            doomed = seat.worker.doomed
+            if doomed is not None and seat.condemned:
+                look_at = doomed if self._has_innocents(seat.worker) else self._now
             if look_at <= self._now:
                 self._look(seat)
             if due is None or look_at < due:
@@ -546,65 +622,58 @@ class State:
 
     def _may_want_another(self) -> bool:
         """Whether there is work that another worker might take, and room for one."""
-        if self._terminated is not None or self._alive() >= self.limits.most:
+        if self._terminated is not None or self.staff.alive() >= self.staff.limits.most:
             return False
-        return bool(self.backlog) or any(seat.load > 1 for seat in self.seats.values())
+        return bool(self.backlog) or self.staff.is_short() or any(seat.load > 1 for seat in self.seats.values())
 
     # Handing out.
 
-    def _alive(self) -> int:
-        return sum(1 for seat in list(self.seats.values()) if seat.state != STOPPING)
-
-    def _is_open(self, seat: Seat) -> bool:
-        """Whether *seat* may be sent tasks at all."""
-        limit = self.limits.tasks_per_child
-        if (seat.state not in (IDLE, BUSY)) or seat.condemned or seat.recalling:
-            return False
-        return limit is None or seat.assigned < limit
+    def _width(self, function: int) -> int:
+        """On how many seats of one worker *function* may run at once."""
+        threads = self.staff.limits.threads
+        return self.pace.width(function, threads) if self._auto else threads
 
     def _dispatch(self) -> None:
         if self._terminated is not None:
             return
         if self.backlog:
             self._hand_out()
-        if self.closed or self.limits.tasks_per_child is not None:
+        if self.closed or self.staff.may_turn_over():
             self._retire()
-        if self.backlog or self._wanted or (len(self.seats) < self.limits.most and self._overfull()):
+        if self.backlog or self.staff.is_short() or self._is_overfull():
             self._start_workers()
 
     def _hand_out(self) -> None:
         """Send what is queued to workers that have room for it, the emptiest first."""
         backlog = self.backlog
         batches: dict[int, list[Task]] = {}
-        while backlog:
-            if backlog[0].state != QUEUED:
-                backlog.popleft()
+        while queue := backlog.front():
+            if queue[0].state != QUEUED:
+                queue.popleft()
                 continue
-            window = self.pace.window(backlog[0].function)
-            seats = [seat for seat in self.seats.values() if seat.load < window and self._is_open(seat)]
+            function = queue[0].function
+            window = self.pace.window(function)
+            seats = self.staff.with_room(window, self._width(function))
             if not seats:
                 break
-            if len(seats) > 1:
-                seats.sort(key=_load_of)
-            share = max(1, len(backlog) // len(seats))
+            share = max(1, len(queue) // len(seats))
             for seat in seats:
-                if not backlog:
+                if not queue:
                     break
-                self._fill(seat, batches.setdefault(seat.key, []), window, share)
+                self._fill(seat, queue, batches.setdefault(seat.key, []), window, share)
         for key, tasks in batches.items():
             if tasks:
                 self._send(self.seats[key], tasks)
 
-    def _fill(self, seat: Seat, batch: list[Task], window: int, share: int) -> None:
-        """Move tasks from the backlog to *batch* until *seat* holds *window* elements, at most *share* tasks."""
-        backlog = self.backlog
-        limit = self.limits.tasks_per_child
-        if limit is not None:
-            share = min(share, limit - seat.assigned)
+    def _fill(self, seat: Seat, queue: deque[Task], batch: list[Task], window: int, share: int) -> None:
+        """Move tasks from *queue* to *batch* until *seat* holds *window* elements, at most *share* tasks."""
+        left = self.staff.share_left(seat.worker)
+        if left is not None:
+            share = min(share, left)
         load = seat.load
         taken = 0
-        while backlog and taken < share and load < window:
-            task = backlog.popleft()
+        while queue and taken < share and load < window:
+            task = queue.popleft()
             if task.state != QUEUED:
                 continue
             task.state = _SENT
@@ -612,7 +681,7 @@ class State:
             load += task.count
             taken += 1
             batch.append(task)
-        seat.assigned += taken
+        seat.worker.assigned += taken
         seat.load = load
 
     def _send(self, seat: Seat, tasks: list[Task]) -> None:
@@ -623,55 +692,61 @@ class State:
         seat.recalls = False
         seat.hides = seat.load > 1
         seat.sent.extend(tasks)
+        known = seat.worker.functions
         new: set[int] = set()
         units = 0
         for task in tasks:
             units += task.count if task.guarded else 1
-            if task.function not in seat.functions:
+            if task.function not in known:
                 new.add(task.function)
-        seat.functions |= new
+        known |= new
         self._out.append(Send(seat.key, tasks, sorted(new), units))
 
     def _retire(self) -> None:
-        """Stop idle workers that have done their share of tasks, or all when no more work will come."""
-        limit = self.limits.tasks_per_child
-        for seat in self.seats.values():
-            if seat.state == IDLE and (
-                (self.closed and not self.backlog) or (limit is not None and seat.assigned >= limit)
-            ):
-                self._stop(seat)
-
-    def _stop(self, seat: Seat) -> None:
-        _move(seat, "stop")
-        self._out.append(Stop(seat.key))
+        """Stop idle workers that are to go."""
+        for worker in self.staff.idlers(self._now, done=self.closed and not self.backlog):
+            self._stop(worker)
 
     def _start_workers(self) -> None:
-        if self._starts.at > self._now and self._has_workers():
-            return
-        alive = self._alive()
-        starting = sum(1 for seat in self.seats.values() if seat.state == STARTING)
-        wanted = max(len(self.backlog) - starting, self._wanted - alive)
-        self._wanted = 0
-        if wanted <= 0 and not starting and alive < self.limits.most and self._overfull():
-            wanted = 1
-        for _ in range(int(min(wanted, self.limits.most - alive, self._starts.most(starting)))):
-            seat = Seat(self._next_key)
-            self._next_key += 1
-            self.seats[seat.key] = seat
+        lacking = self.staff.lacking(len(self.backlog), overfull=self._is_overfull(), closed=self.closed, now=self._now)
+        for _ in range(lacking):
             self.stats["workers started"] += 1
-            self._out.append(Start(seat.key))
+            self._out.append(Start(self.staff.hire().key))
 
-    def _overfull(self) -> bool:
-        """Whether some worker holds more work than starting another one would take."""
+    def _is_overfull(self) -> bool:
+        """Whether some worker holds more work than starting another one would take, and there may be another."""
+        if len(self.workers) >= self.staff.limits.most:
+            return False
         for seat in self.seats.values():
             if seat.load > 1 and self.pace.cost(seat.sent[-1].function) * seat.load > STUCK_NS:
                 return True
         return False
 
 
+def _earliest(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 def _move(seat: Seat, what: str) -> None:
-    """Change a worker's state as the table says; anything else is a bug here, and raises ``KeyError``."""
+    """Change a seat's state as the table says; anything else is a bug here, and raises ``KeyError``."""
     seat.state = WORKER[seat.state, what]
+
+
+def _move_all(worker: Worker, what: str) -> None:
+    """What happens to a worker happens to all its seats."""
+    for seat in worker.seats:
+        seat.state = WORKER[seat.state, what]
+
+
+def _spare(seat: Seat) -> None:
+    """What runs on *seat* is not to be killed, or not any more."""
+    if seat.condemned:
+        seat.condemned = False
+        worker = seat.worker
+        if worker.doomed is not None and not any(other.condemned for other in worker.seats):
+            worker.doomed = None
 
 
 def _spare_started(seat: Seat) -> None:
@@ -679,7 +754,3 @@ def _spare_started(seat: Seat) -> None:
     for task in seat.sent:
         if task.cancelled == LEAVE_IT:
             task.cancelled = 0
-
-
-def _load_of(seat: Seat) -> int:
-    return seat.load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import NO_EVIDENCE, Evidence
@@ -42,46 +43,50 @@ class Submitted(Step):
 class Ready(Step):
     """A worker's initializer has run."""
 
-    __slots__ = ("pid", "seat")
+    __slots__ = ("pid", "worker")
 
-    def __init__(self, seat: int, pid: int | None) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, pid: int | None) -> None:
+        self.worker = worker
         self.pid = pid
 
 
 class Refused(Step):
     """A worker's initializer failed."""
 
-    __slots__ = ("error", "seat")
+    __slots__ = ("error", "worker")
 
-    def __init__(self, seat: int, error: BaseException) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, error: BaseException) -> None:
+        self.worker = worker
         self.error = error
 
 
 class Unstarted(Step):
     """The system has no process for a worker now, *error* says what is missing; that was all of this worker."""
 
-    __slots__ = ("error", "seat")
+    __slots__ = ("error", "worker")
 
-    def __init__(self, seat: int, error: BaseException) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, error: BaseException) -> None:
+        self.worker = worker
         self.error = error
 
 
 class Finished(Step):
-    """Records of results, in the order the elements were sent; *ns* of work for *elements* since the last report.
+    """Records of results, in the order the elements were sent.
 
-    *memory* is what the worker held after them, in bytes; 0 when it does not measure that.
+    *ns* of work for *elements* since the last report, *cpu* of that spent computing where it was measured; *memory*
+    bytes held by the worker, 0 when that is not known.
     """
 
-    __slots__ = ("elements", "memory", "ns", "records", "seat")
+    __slots__ = ("cpu", "elements", "memory", "ns", "records", "seat")
 
-    def __init__(self, seat: int, records: list[tuple[int, int, Any]], elements: int, ns: int, memory: int = 0) -> None:
+    def __init__(
+        self, seat: int, records: list[tuple[int, int, Any]], elements: int, ns: int, cpu: int = 0, memory: int = 0
+    ) -> None:
         self.seat = seat
         self.records = records
         self.elements = elements
         self.ns = ns
+        self.cpu = cpu
         self.memory = memory
 
 
@@ -116,21 +121,29 @@ class Taken(Step):
 
 
 class Exited(Step):
-    """A worker's process has ended, having started *started* elements; all it had committed was reported before.
+    """A worker's process has ended; all it had committed was reported before.
 
-    *evidence*: what it left, and what the system says of it.
+    *started*: how many elements each of its seats has started, ever.  *evidence*: what it left, and what the system says of
+    its end.  *crashed*: the number of the thread that crashed, among its seats, where that is known.
     """
 
-    __slots__ = ("evidence", "exitcode", "pid", "seat", "started")
+    __slots__ = ("crashed", "evidence", "exitcode", "pid", "started", "worker")
 
     def __init__(
-        self, seat: int, exitcode: int | None, started: int, pid: int | None, evidence: Evidence = NO_EVIDENCE
+        self,
+        worker: int,
+        exitcode: int | None,
+        started: Sequence[int],
+        pid: int | None,
+        evidence: Evidence = NO_EVIDENCE,
+        crashed: int | None = None,
     ) -> None:
-        self.seat = seat
+        self.worker = worker
         self.exitcode = exitcode
         self.started = started
         self.pid = pid
         self.evidence = evidence
+        self.crashed = crashed
 
 
 class Cancel(Step):
@@ -143,13 +156,23 @@ class Cancel(Step):
         self.kill = kill
 
 
-class Resize(Step):
+class Hire(Step):
     """Start workers now, until there are so many."""
 
     __slots__ = ("workers",)
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+
+
+class Resize(Step):
+    """From now on there are at least and at most so many workers."""
+
+    __slots__ = ("least", "most")
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least = least
+        self.most = most
 
 
 class Close(Step):
@@ -184,6 +207,7 @@ Event = (
     | Taken
     | Exited
     | Cancel
+    | Hire
     | Resize
     | Close
     | Terminate
@@ -195,12 +219,12 @@ Event = (
 
 
 class Start(Step):
-    """Start a worker process for this seat."""
+    """Start this worker's process."""
 
-    __slots__ = ("seat",)
+    __slots__ = ("worker",)
 
-    def __init__(self, seat: int) -> None:
-        self.seat = seat
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
 
 
 class Send(Step):
@@ -237,29 +261,29 @@ class Recall(Step):
 class Stop(Step):
     """Tell the worker to leave when it has done what it was sent."""
 
-    __slots__ = ("seat",)
+    __slots__ = ("worker",)
 
-    def __init__(self, seat: int) -> None:
-        self.seat = seat
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
 
 
 class Kill(Step):
     """Send the worker SIGTERM (*gently*) or SIGKILL."""
 
-    __slots__ = ("gently", "seat")
+    __slots__ = ("gently", "worker")
 
-    def __init__(self, seat: int, gently: bool) -> None:
-        self.seat = seat
+    def __init__(self, worker: int, gently: bool) -> None:
+        self.worker = worker
         self.gently = gently
 
 
 class Trace(Step):
     """Have the worker write down where it is, and end.  `Kill` follows should it not."""
 
-    __slots__ = ("seat",)
+    __slots__ = ("worker",)
 
-    def __init__(self, seat: int) -> None:
-        self.seat = seat
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
 
 
 class Deliver(Step):

@@ -16,7 +16,7 @@ from . import bootstrap, children, codec, forks, inheritance, inner_threads, mol
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
 from .equipment import Equipment
-from .journal import Journal, create_memory
+from .journal import Journal, create_memory, open_journals
 from .messages import SETUP, Setup
 
 _NAMES = {"fork": "ForkPoolWorker", "spawn": "SpawnPoolWorker", "forkserver": "ForkServerPoolWorker"}
@@ -26,13 +26,14 @@ class Post:
     """One worker process and the master's ends of its channel, journal, permits and lifeline."""
 
     channel: MasterEnd
-    journal: Journal
-    permits: Permits
+    journals: list[Journal]  # of each of its threads
     ends: Ends
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, threads: int = 1) -> None:
         self.number = number
-        self.received = 0  # records taken over from it, through the channel or the journal
+        self.permits: list[Permits] = []  # likewise
+        self.received = [0] * threads  # records taken over from each, through the channel or the journal
+        self._threads = threads
         self.child: children.Child | None = None
         self.is_open = True
         self.condemned = False  # we have put an end to it
@@ -48,16 +49,18 @@ class Post:
         ours(self.channel.close)
         theirs(os.close, down)
         theirs(os.close, up)
-        memory = create_memory()
+        memory = create_memory(self._threads)
         theirs(os.close, memory)
-        self.journal = Journal(memory)
-        ours(self.journal.close)
-        self.permits = Permits.create()
+        self.journals = open_journals(memory, self._threads)
+        for journal in self.journals:
+            ours(journal.close)
         ours(self._close_permits)
+        for _ in range(self._threads):
+            self.permits.append(Permits.create())
         lifeline, other_end = os.pipe()
         ours(os.close, other_end)
         theirs(os.close, lifeline)
-        self.ends = Ends(down, up, memory, self.permits.worker_fd, lifeline)
+        self.ends = Ends(down, up, memory, self.permits[0].worker_fd, lifeline)
 
     def close_theirs(self) -> None:
         """Close the worker's ends, once it has them."""
@@ -78,7 +81,8 @@ class Post:
 
     def _close_permits(self) -> None:
         if not self._starting:  # else this is the worker, to which the same descriptor is of use
-            self.permits.close()
+            while self.permits:
+                self.permits.pop().close()
 
 
 class Supervisor:
@@ -116,13 +120,13 @@ class Supervisor:
                 tracker = len(extra)
                 extra = [*extra, fd]
         self._numbers += 1
-        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, hooks, tracker)))
+        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, hooks, tracker, len(extra))))
         with forks.above_standard_streams():
             # All that may call user code, or wait, has been done.
             return forks.without_forks(lambda: self._start(setup, extra))
 
     def _start(self, setup: list[bytes | memoryview], extra: list[int]) -> Post:
-        self.newest = post = Post(self._numbers)
+        self.newest = post = Post(self._numbers, self.equipment.threads)
         try:
             post.open()
             post.channel.send(setup)
@@ -131,7 +135,7 @@ class Supervisor:
                 # Inherited, not pickled: they cross in a list, and the frame is without them.
                 bootstrap.inherited_hooks[:] = [self._hooks]
             try:
-                child.start(post.ends, extra)
+                child.start(post.ends, [*extra, *(permits.worker_fd for permits in post.permits[1:])])
             finally:
                 bootstrap.inherited_hooks.clear()
         except BaseException:
@@ -143,16 +147,18 @@ class Supervisor:
         post.close_theirs()
         return post
 
-    def _setup(self, number: int, hooks: bytes | None, tracker: int | None) -> Setup:
+    def _setup(self, number: int, hooks: bytes | None, tracker: int | None, extras: int) -> Setup:
         forked = self.start_method == "fork"
         logger = util._logger  # type: ignore[attr-defined]  # there is no public way to ask without creating it
         directory: str | None = None
         with contextlib.suppress(OSError):
             directory = os.getcwd()
         this = process.current_process()
-        threads = self.equipment.inner_threads
+        inner = self.equipment.inner_threads
         return Setup(
             name=f"{_NAMES[self.start_method]}-{number}",
+            threads=self.equipment.threads,
+            permits=list(range(extras, extras + self.equipment.threads - 1)),
             identity=(*this._identity, number),
             parent_pid=os.getpid(),
             authkey=bytes(this.authkey),
@@ -162,7 +168,7 @@ class Supervisor:
             sys_path=None if forked else list(sys.path),
             sys_argv=sys.argv,
             directory=directory,
-            environment=inner_threads.environment(threads, os.environ) if threads else {},
+            environment=inner_threads.environment(inner, os.environ) if inner else {},
             tracker=tracker,
             main={} if forked else self._main,
             by_value=not self._main,

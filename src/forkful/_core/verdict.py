@@ -6,14 +6,36 @@ from ..errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied, a
 from .books import Seat, Task
 from .steps import Exited
 
+Company = tuple[str, str]  # the task that brought the others down with it, or ""; and what to say to those
 
-def explain_death(seat: Seat, head: Task, event: Exited) -> tuple[BaseException, bool]:
-    """The error of the element that ran when *seat*'s worker ended, *head*'s next; and whether it is beyond retrying."""
+
+def explain_company(ran: list[Seat], event: Exited) -> Company:
+    """Of several elements that ran in one worker, on the seats *ran*, as it ended: what is known of the cause."""
+    for seat in ran:
+        head = seat.sent[0]
+        name = head.describe(head.index())
+        if head.cancelled:
+            return name, f"because {name}, in another thread of it, was cancelled with kill=True"
+        if seat.overdue:
+            return name, f"because {name}, in another thread of it, ran longer than its timeout"
+        if event.crashed is not None and seat is seat.worker.seats[event.crashed]:
+            return name, f"because {name}, in another thread of it, crashed"
+    return "", f"while {len(ran)} tasks ran in threads of it, which of them was the cause is not known"
+
+
+def explain_death(seat: Seat, head: Task, event: Exited, company: Company | None) -> tuple[BaseException, bool]:
+    """The error of the element that ran when *seat*'s worker ended, *head*'s next; and whether it is beyond retrying.
+
+    *company*: of the others that ran there; None if it was alone.
+    """
     if head.cancelled:  # also when it ended by itself just before it was killed: nobody wants it to be tried again
         return explain_cancelling(head), True
     name = head.describe(head.index())
     if not seat.overdue:
-        return WorkerDied.during(name, event.pid, event.exitcode, evidence=event.evidence), False
+        cause, because = company or ("", "")
+        if cause == name and event.crashed is not None and seat is seat.worker.seats[event.crashed]:
+            cause = because = ""
+        return WorkerDied.during(name, event.pid, event.exitcode, because, cause, event.evidence), False
     seconds = (head.timeout or 0) / 1e9
     message = f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed"
     evidence = event.evidence
@@ -25,7 +47,9 @@ def explain_death(seat: Seat, head: Task, event: Exited) -> tuple[BaseException,
 def explain_cancelling(task: Task) -> TaskCancelled:
     """The error of a task that ``cancel()`` reached."""
     name = task.describe(task.index())
-    return TaskCancelled(f"{name} was cancelled by cancel()", task=name, pid=task.seat.pid if task.seat else None)
+    return TaskCancelled(
+        f"{name} was cancelled by cancel()", task=name, pid=task.seat.worker.pid if task.seat else None
+    )
 
 
 def explain_failed_start(event: Exited) -> InitializerError:

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from . import codec
-from .channel import Permits, WorkerEnd, frame
+from .channel import Frame, Permits, frame
 from .gauge import Gauge
 from .injection import with_state
-from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, Journal, pack
+from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, THREAD, Journal, pack
 from .messages import (
     BATCH,
     CALL,
@@ -51,6 +52,50 @@ _FLUSH_NS = 1_000_000  # results wait at most this long for company while more w
 _clock = time.monotonic_ns
 _loads = codec.loads
 _dumps = codec.dumps
+
+
+class End(Protocol):
+    """Where frames come from and go to: a worker's channel, or what one of its threads has of that."""
+
+    def receive(self) -> Frame | None:
+        """The next frame, waiting for it; None when the master is gone."""
+
+    def receive_nowait(self) -> Frame | None:
+        """The next frame if it has arrived."""
+
+    def send(self, buffers: list[bytes | memoryview]) -> None:
+        """Send one frame whole."""
+
+    def close(self) -> None:
+        """Close what it holds."""
+
+
+class Known:
+    """The functions a worker process has been sent, by number, and the *state* for those that ask; shared by its threads."""
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        self._state = {} if state is None else state
+        self._functions: dict[int, Callable[..., Any] | bytes] = {}
+        self._loading = threading.Lock()
+
+    def learn(self, key: int, blob: bytes) -> None:
+        """*key* stands for the function that was pickled as *blob*."""
+        self._functions[key] = blob
+
+    def forget(self, key: int) -> None:
+        """*key* will not be asked for again."""
+        del self._functions[key]
+
+    def get(self, key: int) -> Callable[..., Any]:
+        """The function, unpickled when it is first asked for."""
+        function = self._functions[key]
+        if isinstance(function, bytes):
+            with self._loading:
+                function = self._functions[key]
+                if isinstance(function, bytes):
+                    loaded: Callable[..., Any] = with_state(_loads(function), self._state)
+                    self._functions[key] = function = loaded
+        return function
 
 
 class _Unpacking:
@@ -102,22 +147,30 @@ def _encode_unpicklable(result: Any, error: BaseException) -> bytes:
 
 
 class Worker:
-    """One worker's state between frames."""
+    """One worker's state between frames; or that of one of its threads, which then has a *lane* of its own.
+
+    *measures*: tell how much of the time was spent computing.  *gauge*: tell how much memory the process holds.
+    """
 
     def __init__(
         self,
-        channel: WorkerEnd,
+        channel: End,
         journal: Journal,
         permits: Permits,
-        state: dict[str, Any],
+        functions: Known | None = None,
+        *,
+        lane: int = 0,
+        measures: bool = False,
         gauge: Gauge | None = None,
     ) -> None:
         self._channel = channel
         self._journal = journal
         self._permits = permits
-        self._state = state  # for functions that ask for it
-        self._gauge = gauge  # where the memory of this process has a limit
-        self._functions: dict[int, Callable[..., Any] | bytes] = {}
+        self._functions = Known() if functions is None else functions
+        self._lane = lane
+        self._measures = measures
+        self._gauge = gauge
+        self._computed = 0  # nanoseconds that this thread had spent computing at the last flush
         self._started = 0
         self._elements = 0  # committed since the last flush
         self._work = 0  # nanoseconds of work since the last flush
@@ -157,6 +210,7 @@ class Worker:
         """Run frames until STOP or the master's end; whether it was STOP."""
         channel = self._channel
         journal = self._journal
+        journal.words[THREAD] = threading.get_ident()
         while True:
             received = channel.receive_nowait() if journal.count else channel.receive()
             if received is None:
@@ -164,8 +218,9 @@ class Worker:
                     return False
                 self._flush()  # the master may be waiting for what the journal holds
                 continue
-            kind, number, body = received
+            kind, _, number, body = received
             if kind == BATCH:
+                self._permits.unblock()
                 entries = _loads(body)
                 for entry in entries:
                     if not self._run(entry):
@@ -174,9 +229,9 @@ class Worker:
                 if len(entries) == 1:
                     self._flush()  # what is asked for alone is waited for
             elif kind == FUNCTION:
-                self._functions[number] = bytes(body)
+                self._functions.learn(number, bytes(body))
             elif kind == FORGET:
-                del self._functions[number]
+                self._functions.forget(number)
             elif kind == RECALL:
                 self._answer_recall()
             elif kind == STOP:
@@ -197,25 +252,18 @@ class Worker:
             received = self._channel.receive()
             if received is None:
                 return
-            kind, number, body = received
+            kind, _, number, body = received
             if kind == RECALL:
                 self._answer_recall()
                 return
             if kind == FUNCTION:  # functions stay known: the master counts on it
-                self._functions[number] = bytes(body)
+                self._functions.learn(number, bytes(body))
             elif kind == FORGET:
-                del self._functions[number]
+                self._functions.forget(number)
 
     def _answer_recall(self) -> None:
         self._flush()
-        self._channel.send(frame(DROPPED))
-
-    def _function(self, key: int) -> Callable[..., Any]:
-        function = self._functions[key]
-        if isinstance(function, bytes):
-            loaded: Callable[..., Any] = with_state(_loads(function), self._state)
-            self._functions[key] = function = loaded
-        return function
+        self._channel.send(frame(DROPPED, lane=self._lane))
 
     def _run(self, entry: Entry) -> bool:
         """Run one task; False when a permit was missing."""
@@ -236,7 +284,7 @@ class Worker:
         words[STARTED] = self._started
         try:
             args, kwds = _loads(payload)
-            value = self._function(key)(*args, **kwds)
+            value = self._functions.get(key)(*args, **kwds)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
             self._commit_error(error, begun)
         else:
@@ -260,7 +308,7 @@ class Worker:
             try:
                 if function is None:
                     items = list(_loads(payload))
-                    function = self._function(key)
+                    function = self._functions.get(key)
                 item, items[position] = items[position], None  # nothing keeps an argument after its element
                 value = function(*item) if style == STAR else function(item)
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
@@ -282,7 +330,7 @@ class Worker:
         started = self._started
         words[STARTED] = started + 1
         try:
-            function = self._function(key)
+            function = self._functions.get(key)
             items = _loads(payload)
             if first or count != len(items):
                 items = items[first : first + count]
@@ -374,26 +422,30 @@ class Worker:
         journal = self._journal
         if self._disowned or not journal.count:
             return
-        if self._gauge is not None:
-            journal.words[MEMORY] = self._gauge.read(_clock())
         body = (
-            RESULTS_HEAD.pack(journal.serial, self._work, self._elements),
+            self._head(),
             journal.index[: journal.count].cast("B"),
             journal.data[: journal.used],
         )
-        self._channel.send(frame(RESULTS, journal.count, *body))
+        self._channel.send(frame(RESULTS, journal.count, *body, lane=self._lane))
         journal.reset(journal.count)
         self._elements = self._work = 0
         self._flushed = _clock()
 
+    def _head(self) -> bytes:
+        if self._gauge is not None:
+            self._journal.words[MEMORY] = self._gauge.read(_clock())
+        computed = 0
+        if self._measures:
+            before, self._computed = self._computed, time.thread_time_ns()
+            computed = max(1, self._computed - before)
+        return RESULTS_HEAD.pack(self._journal.serial, self._work, computed, self._elements)
+
     def _send_alone(self, count: int, kind: int, blob: bytes) -> None:
         """A result too large for the journal: it is complete when the master has all of it."""
         journal = self._journal
-        if self._gauge is not None:
-            journal.words[MEMORY] = self._gauge.read(_clock())
-        head = RESULTS_HEAD.pack(journal.serial, self._work, self._elements)
         entry = pack(count, kind, len(blob)).to_bytes(8, sys.byteorder)
-        self._channel.send(frame(RESULTS, 1, head, entry, blob))
+        self._channel.send(frame(RESULTS, 1, self._head(), entry, blob, lane=self._lane))
         journal.reset(1)
         self._elements = self._work = 0
         self._flushed = _clock()

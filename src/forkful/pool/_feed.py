@@ -31,6 +31,7 @@ class Feed:
     def __init__(self, call: Call, sink: Sink, block: Callable[[int, int], int]) -> None:
         self.function = call.function
         self.name = call.name
+        self.priority = call.limits.priority
         self.position = 0  # elements taken so far
         self._call = call
         self._sink = sink

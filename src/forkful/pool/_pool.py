@@ -19,7 +19,7 @@ from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
 from ._iterators import IMapIterator, OutcomeIterator
-from ._options import CallLimits, Options, check_options, start_method_of
+from ._options import CallLimits, Options, check_options, check_processes, start_method_of
 from ._processors import cpu_count
 from ._results import AsyncResult, MapResult
 
@@ -428,12 +428,33 @@ class Pool:
         return (
             f"<forkful.Pool state={self._state} {self._start_method} "
             f"[workers: {stats['workers']} of {self._master.limits.most}, {stats['busy']} busy | "
-            f"elements: {stats['running']} at workers, {stats['queued']} tasks queued]>"
+            f"elements: {stats['running']} at workers, {stats['queued']} tasks queued{_tell_choices(stats)}]>"
         )
 
-    def stats(self) -> dict[str, int]:
+    def resize(self, processes: int | tuple[int, int]) -> None:
+        """Have another number of workers from now on; or, with ``(least, most)``, bounds.
+
+        More are started as work asks for them, or at once up to the least.  When there are too many, the idlest leave:
+        what has started there is finished, what has not runs elsewhere.
+
+        Raises:
+            ValueError, TypeError: as for ``Pool(processes)``.
+            PoolClosed: it takes no more work.
+
+        >>> with Pool(1) as pool:
+        ...     pool.resize(2)
+        ...     pool.map(abs, [-1, 2, -3])
+        [1, 2, 3]
+        """
+        size = check_processes(processes)
+        self._running()._master.resize(size.least, size.most)
+
+    def stats(self) -> dict[str, Any]:
         """Counters since the start (``tasks``, ``failed``, ``retried``, ``requeued``, ``workers started``, ``workers
         died``) and how many there are now (``workers``, ``busy``, ``queued``, ``running``).
+
+        With ``mode="auto"`` also ``functions``: for each, by name, what one call lately took (``seconds``), which part of
+        that it was ``computing`` (0 to 1), and on how many ``threads`` of one worker it therefore runs.
         """
         return self._master.stats()
 
@@ -462,6 +483,13 @@ class Pool:
                 why = f"its state is {self._state}; make a new Pool"
             raise PoolClosed(f"Pool not running: {why}")
         return self
+
+
+def _tell_choices(stats: dict[str, Any]) -> str:
+    return "".join(
+        f" | {name}: {chosen['threads']} threads a worker, for it computes {chosen['computing']:.0%} of {chosen['seconds']:.2g} s"
+        for name, chosen in stats.get("functions", {}).items()
+    )
 
 
 def _equip(options: Options) -> Equipment:

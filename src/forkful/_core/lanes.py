@@ -1,0 +1,144 @@
+"""A worker with several threads: each runs tasks on its own, and they share one channel.  Everything here runs in the child.
+
+The main thread reads the channel and passes each frame on to the thread it is for; it runs no tasks.  What the threads
+send goes out whole, one frame after the other.  To the master, each thread is a seat like a worker with one thread:
+journal, permits and the order of its tasks are its own, so all that is said in ``worker.py`` holds for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from .channel import Frame, Permits, WorkerEnd
+from .gauge import Gauge
+from .journal import Journal
+from .messages import FORGET, FUNCTION, STOP
+from .worker import Known, Worker
+
+
+class Lane:
+    """What one thread has of the channel: a queue of the frames for it, and a turn at sending."""
+
+    def __init__(self, end: WorkerEnd, sending: threading.Lock) -> None:
+        self._end = end
+        self._sending = sending
+        self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+
+    def put(self, received: Frame | None) -> None:
+        """The next frame for this thread; None when the master is gone."""
+        self._frames.put(received)
+
+    def receive(self) -> Frame | None:
+        """The next frame, waiting for it; None when the master is gone."""
+        return self._frames.get()
+
+    def receive_nowait(self) -> Frame | None:
+        """The next frame if it has arrived."""
+        try:
+            return self._frames.get_nowait()
+        except queue.Empty:
+            return None
+
+    def send(self, buffers: list[bytes | memoryview]) -> None:
+        """Send one frame whole."""
+        with self._sending:
+            self._end.send(buffers)
+
+    def close(self) -> None:
+        """Nothing is this thread's own."""
+
+
+class Lanes:
+    """The threads of one worker, each started with the first frame for it.
+
+    Args:
+        end: the channel they share.
+        journals: one for each.
+        permits: one for each.
+        functions: what they share of those.
+        gauge: likewise, where they tell how much memory the process holds.
+    """
+
+    def __init__(
+        self,
+        end: WorkerEnd,
+        journals: list[Journal],
+        permits: list[Permits],
+        functions: Known,
+        gauge: Gauge | None = None,
+    ) -> None:
+        end.brisk_ns = 0
+        self._end = end
+        self._functions = functions
+        sending = threading.Lock()
+        self._lanes = [Lane(end, sending) for _ in journals]
+        self._workers = [
+            Worker(lane, journal, permit, functions, lane=number, measures=True, gauge=gauge)
+            for number, (lane, journal, permit) in enumerate(zip(self._lanes, journals, permits, strict=True))
+        ]
+        self._threads: dict[int, threading.Thread] = {}
+
+    def disown(self) -> None:
+        """This is a copy of the worker that a task made with ``os.fork``, of one thread: see `Worker.disown`."""
+        self._end.close()
+        for worker in self._workers:
+            worker.disown()
+
+    def prepare(self, initializer: Callable[[], None] | None) -> bool:
+        """As `Worker.prepare`, for all of them."""
+        return self._workers[0].prepare(initializer)
+
+    def conclude(self, finalizer: Callable[[], object]) -> None:
+        """As `Worker.conclude`, in the main thread, when all of them have ended."""
+        self._workers[0].conclude(finalizer)
+
+    def serve(self) -> bool:
+        """Pass frames on until STOP, or the master's end; whether it was STOP."""
+        while (received := self._end.receive()) is not None:
+            kind, lane, number, body = received
+            if kind == FUNCTION:
+                self._functions.learn(number, bytes(body))
+            elif kind == FORGET:
+                self._functions.forget(number)
+            elif kind == STOP:
+                break
+            else:
+                self._put(lane, received)
+        for number, thread in self._threads.items():
+            self._lanes[number].put(received)
+            thread.join()
+        return received is not None
+
+    def _put(self, number: int, received: Frame) -> None:
+        if number not in self._threads:
+            worker = self._workers[number]
+            thread = threading.Thread(target=_run, args=(worker,), name=f"forkful-{number}", daemon=True)
+            self._threads[number] = thread
+            thread.start()
+        self._lanes[number].put(received)
+
+
+def _run(worker: Worker) -> None:
+    """One thread.  If it cannot go on, neither can the worker: the master must know that at once."""
+    try:
+        worker.serve()
+    except ConnectionError:
+        pass  # the master is gone; nobody is left to tell
+    except OSError:
+        from ..errors import LOST_CODE  # late, as in `codec`
+
+        os._exit(LOST_CODE)  # a task, whose own errors do not come here, has closed what we need
+    except BaseException:
+        _break()
+
+
+def _break() -> NoReturn:
+    with contextlib.suppress(Exception):
+        traceback.print_exc()
+    os._exit(1)

@@ -1,0 +1,68 @@
+"""Which task is next."""
+
+from __future__ import annotations
+
+from forkful._core.backlog import Backlog
+from forkful._core.books import Task
+from forkful._core.messages import CALL
+
+from .bench import Results
+
+
+def task(name: str, priority: int = 0) -> Task:
+    """A call with a name and a priority."""
+    return Task(Results(), 1, name, CALL, b"", priority=priority)
+
+
+def take(backlog: Backlog) -> str:
+    """The name of the next task, which is taken."""
+    return backlog.front().popleft().name
+
+
+def test_first_come_first_served() -> None:
+    """Among equals."""
+    backlog = Backlog()
+    assert not backlog
+    assert not backlog.front()
+    backlog.extend([task("a"), task("b")])
+    backlog.extend([task("c")])
+    assert len(backlog) == 3
+    assert [take(backlog) for _ in range(3)] == ["a", "b", "c"]
+    assert not backlog
+
+
+def test_the_highest_priority_first() -> None:
+    """Whenever it came."""
+    backlog = Backlog()
+    backlog.extend([task("plain"), task("low", -1), task("high", 5), task("higher", 6), task("high too", 5)])
+    assert [one.name for one in backlog] == ["higher", "high", "high too", "plain", "low"]
+    assert take(backlog) == "higher"
+    backlog.extend([task("highest", 9)])
+    assert [take(backlog) for _ in range(5)] == ["highest", "high", "high too", "plain", "low"]
+
+
+def test_what_was_here_before_goes_in_front() -> None:
+    """Of its own priority."""
+    backlog = Backlog()
+    backlog.extend([task("a"), task("b"), task("high", 1)])
+    backlog.put_back(task("again"))
+    backlog.put_back(task("urgent again", 1))
+    backlog.put_back(task("new kind", 2))
+    assert [one.name for one in backlog] == ["new kind", "urgent again", "high", "again", "a", "b"]
+
+
+def test_how_many_go_before() -> None:
+    """Those of a higher or the same priority."""
+    backlog = Backlog()
+    backlog.extend([task("a"), task("b"), task("high", 1), task("low", -1)])
+    assert [backlog.count_before(priority) for priority in (2, 1, 0, -1, -2)] == [0, 1, 3, 4, 4]
+
+
+def test_take_all() -> None:
+    """In the order in which they would have gone."""
+    backlog = Backlog()
+    backlog.extend([task("a"), task("high", 1)])
+    assert [one.name for one in backlog.take_all()] == ["high", "a"]
+    assert not backlog
+    backlog.extend([task("b")])
+    assert take(backlog) == "b"
