@@ -244,3 +244,22 @@ def test_lambda_as_initializer() -> None:
     factor = 5
     with forkful.Pool(1, lambda value: tasks.keep(value * factor), (5,), context="fork") as pool:
         assert pool.apply(tasks.kept) == [25]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a processor")
+def test_workers_bound_to_processors(start_method: str) -> None:
+    """One each; who takes the place of another takes its processor."""
+    processors = sorted(os.sched_getaffinity(0))[:2]
+    with forkful.Pool(len(processors), start_method=start_method, cpu_ids=processors) as pool:
+
+        def bound() -> list[int]:
+            pids = [member.pid for member in pool._pool]
+            pool.map(tasks.double, range(10))
+            return sorted(number for pid in pids if pid for number in os.sched_getaffinity(pid))
+
+        pool.map(tasks.nap, [0.01] * 6, chunksize=1)
+        assert bound() == processors
+        with pytest.raises(forkful.errors.WorkerDied):
+            pool.apply(tasks.kill_own_process)
+        pool.map(tasks.nap, [0.01] * 6, chunksize=1)
+        assert bound() == processors

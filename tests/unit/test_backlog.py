@@ -9,9 +9,9 @@ from forkful._core.messages import CALL
 from .bench import Results
 
 
-def task(name: str, priority: int = 0) -> Task:
+def task(name: str, priority: int = 0, function: int = 1) -> Task:
     """A call with a name and a priority."""
-    return Task(Results(), 1, name, CALL, b"", priority=priority)
+    return Task(Results(), function, name, CALL, b"", priority=priority)
 
 
 def take(backlog: Backlog) -> str:
@@ -66,3 +66,35 @@ def test_take_all() -> None:
     assert not backlog
     backlog.extend([task("b")])
     assert take(backlog) == "b"
+
+
+def test_functions_that_cannot_be_run_now() -> None:
+    """Others go before them, in the order they came; a lower priority too."""
+    backlog = Backlog(by_function=True)
+    backlog.extend(
+        [task("a1", function=1), task("b1", function=2), task("a2", function=1), task("low", -1, function=3)]
+    )
+    assert backlog.front()[0].name == "a1"
+    assert backlog.front({1})[0].name == "b1"
+    assert backlog.front({1, 2})[0].name == "low"
+    assert not backlog.front({1, 2, 3})
+    assert [take(backlog) for _ in range(4)] == ["a1", "b1", "a2", "low"]
+
+
+def test_many_functions() -> None:
+    """Those that are gone take no room."""
+    backlog = Backlog(by_function=True)
+    for function in range(1000):
+        backlog.extend([task(str(function), function=function)])
+        assert take(backlog) == str(function)
+    assert len(backlog._queues) < 100
+
+
+def test_functions_take_turns_as_they_came() -> None:
+    """What is put back keeps its turn."""
+    backlog = Backlog(by_function=True)
+    first = task("first", function=2)
+    backlog.extend([first, task("second", function=1), task("third", function=2)])
+    assert backlog.front().popleft() is first
+    backlog.put_back(first)
+    assert [take(backlog) for _ in range(3)] == ["first", "second", "third"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import re
 import sys
 from fractions import Fraction
@@ -123,7 +124,7 @@ def test_options_as_given() -> None:
         2, print, iter("ab"), 7, "spawn", timeout=1, retries=2, priority=3, threads=4, max_pending=5
     )
     assert checked[:6] == (Size(0, 2), 4, False, print, ("a", "b"), None)
-    assert checked[6:] == (7, None, "spawn", None, 5, True, False, CallLimits(1_000_000_000, 2, 3))
+    assert checked[6:] == (7, None, (), "spawn", None, 5, True, False, CallLimits(1_000_000_000, 2, 3))
     assert options(maxtasksperchild=True).maxtasksperchild == 1
 
 
@@ -201,6 +202,22 @@ def test_start_method_by_its_own_name() -> None:
         options(start_method="spawn", context="fork")
     with pytest.raises(TypeError, match="start_method must be one of forkserver, spawn, fork, not 5"):
         options(start_method=5)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a processor")
+def test_processors_to_be_bound_to() -> None:
+    """Those this process may use, one by one or in sets."""
+    first = min(os.sched_getaffinity(0))
+    assert options(cpu_ids=[first]).processors == ((first,),)
+    assert options(cpu_ids=[[first], {first}]).processors == ((first,), (first,))
+    cannot: tuple[Any, ...] = ([], [[]], [99_999], [[first, -1]])
+    for wrong in cannot:
+        with pytest.raises(ValueError, match="cpu_ids"):
+            options(cpu_ids=wrong)
+    wrong_kinds: tuple[Any, ...] = (5, ["0"], [1.5], [True])
+    for wrong_kind in wrong_kinds:
+        with pytest.raises(TypeError, match="cpu_ids must be"):
+            options(cpu_ids=wrong_kind)
 
 
 def test_priority_that_is_no_number() -> None:

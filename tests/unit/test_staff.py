@@ -340,6 +340,19 @@ def test_a_function_that_computes_has_one_thread() -> None:
     assert bench.seat(1).state == IDLE
 
 
+def test_what_computes_does_not_block_what_waits() -> None:
+    """It has its thread; the others are free for functions that wait."""
+    bench = pool(1, threads=4, auto=True)
+    bench.submit(call("compute"), call("compute"), call("compute"))
+    bench.man(0)
+    bench(Finished(0, [(1, 0, b"")], 1, 50 * MS, 49 * MS))
+    bench.state.pace.learn(2, 1, 50 * MS)
+    bench.state.pace.learn_share(2, 50 * MS, MS, 0)
+    tasks = [call("wait", function=2) for _ in range(3)]
+    assert list(sent(bench.submit(*tasks)).values()) == [[task] for task in tasks]
+    assert [task.name for task in bench.state.backlog] == ["compute"]
+
+
 def test_room_for_a_map() -> None:
     """What is starting and what could be started counts with all its threads, or with as many as pay."""
     assert pool(2, threads=8).state.room(1) == 16

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from .books import Task
 
+_NONE: frozenset[int] = frozenset()
+_KEPT = 64  # queues, empty ones included
+
 
 class Backlog:
-    """A queue for each priority.
+    """A queue for each priority; or, where functions differ in where they may run, for each function of each priority.
 
-    Nearly every pool has one priority, so what is done for each task is done on the queue itself: see `front`.
+    Nearly every pool has one queue, so what is done for each task is done on the queue itself: see `front`.
     """
 
-    def __init__(self) -> None:
-        self._queues: dict[int, deque[Task]] = {}
-        self._order: list[int] = []  # the priorities there have been, the highest first
+    def __init__(self, *, by_function: bool = False) -> None:
+        self._by_function = by_function
+        self._queues: dict[tuple[int, int], deque[Task]] = {}  # by (minus priority, function or 0)
+        self._order: list[tuple[int, int]] = []  # the keys of those, the highest priority first
+        self._turns = 0  # that were given: among queues of one priority, the task that came first is next
 
-    def _queue(self, priority: int) -> deque[Task]:
-        queue = self._queues.get(priority)
+    def _queue(self, task: Task) -> deque[Task]:
+        key = -task.priority, task.function if self._by_function else 0
+        queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[priority] = deque()
-            self._order = sorted(self._queues, reverse=True)
+            if len(self._queues) > _KEPT:
+                self._queues = {key: one for key, one in self._queues.items() if one}
+            queue = self._queues[key] = deque()
+            self._order = sorted(self._queues)
         return queue
 
-    def front(self) -> deque[Task]:
-        """The queue that the next task is taken from; empty when there is none.  Valid until something is put in."""
-        queue: deque[Task] = deque()
-        for priority in self._order:
-            queue = self._queues[priority]
-            if queue:
+    def front(self, blocked: Collection[int] = _NONE) -> deque[Task]:
+        """The queue that the next task is taken from; empty when there is none.  Valid until something is put in.
+
+        *blocked*: functions that cannot be run now; those of other functions go before them.
+        """
+        found: deque[Task] = deque()
+        level = 0
+        for key in self._order:
+            queue = self._queues[key]
+            if not queue or key[1] in blocked:
+                continue
+            if found and key[0] != level:
                 break
-        return queue
+            if not found or queue[0].turn < found[0].turn:
+                found, level = queue, key[0]
+        return found
 
     def extend(self, tasks: Iterable[Task]) -> None:
         """*tasks* come, each behind those of its priority."""
         for task in tasks:
-            self._queue(task.priority).append(task)
+            if self._by_function:
+                self._turns += 1
+                task.turn = self._turns
+            self._queue(task).append(task)
 
     def put_back(self, task: Task) -> None:
         """*task* was here before: it goes in front of those of its priority."""
-        self._queue(task.priority).appendleft(task)
+        self._queue(task).appendleft(task)
 
     def take_all(self) -> list[Task]:
         """All tasks, which are then here no more."""
@@ -52,7 +71,7 @@ class Backlog:
 
     def count_before(self, priority: int) -> int:
         """How many would go before a task of *priority* that came now."""
-        return sum(len(self._queues[level]) for level in self._order if level >= priority)
+        return sum(len(self._queues[key]) for key in self._order if key[0] <= -priority)
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -61,5 +80,5 @@ class Backlog:
         return any(self._queues.values())
 
     def __iter__(self) -> Iterator[Task]:
-        for priority in self._order:
-            yield from self._queues[priority]
+        for key in self._order:
+            yield from self._queues[key]

@@ -57,7 +57,7 @@ class Task:
 
     __slots__ = (
         "attempts", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "priority", "retries",
-        "seat", "sink", "state", "style", "timeout",
+        "seat", "sink", "state", "style", "timeout", "turn",
     )  # fmt: skip  # one line a letter would be twelve lines of names
 
     def __init__(
@@ -89,6 +89,7 @@ class Task:
         self.timeout = timeout
         self.retries = retries
         self.priority = priority
+        self.turn = 0  # where the order in which tasks came matters: see `backlog.Backlog`
         self.attempts = attempts  # that have failed so far
         self.done = 0  # elements whose result has arrived
         self.cancelled = 0  # or LEAVE_IT, KILL_IT: what to do about it where it has started

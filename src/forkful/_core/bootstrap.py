@@ -146,6 +146,8 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
     codec.by_value = setup.by_value
     if setup.environment:
         inner_threads.limit(setup.environment)
+    if setup.processors:
+        os.sched_setaffinity(0, setup.processors)
     if setup.sys_path is None:
         return
     data: dict[str, Any] = {

@@ -17,6 +17,9 @@ class Equipment(NamedTuple):
     threads: int = 1  # tasks that it runs at once
     inner_threads: int = 0  # for each of those, to compute with (BLAS, OpenMP); 0: as the libraries please
     memory: int | None = None  # bytes that are its limit between two tasks: it keeps a record of what it holds
+    processors: tuple[
+        tuple[int, ...], ...
+    ] = ()  # that workers are bound to: each to one set of these, shared out evenly
     capture: bool = False  # what a task prints comes back with its result
 
     def hooks(self) -> Hooks | None:

@@ -63,6 +63,7 @@ class Setup:
     sys_argv: list[str]
     directory: str | None
     environment: dict[str, str]  # how many threads libraries may start, see `inner_threads`; empty: as they please
+    processors: tuple[int, ...]  # to be bound to; empty: as the parent
     tracker: int | None  # which of the extra descriptors is multiprocessing's resource tracker's
     main: dict[str, str]  # how to find the parent's __main__, for multiprocessing.spawn.prepare; empty if it cannot be
     by_value: bool  # that __main__ cannot be found: what is defined in it travels by value

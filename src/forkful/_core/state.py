@@ -110,7 +110,7 @@ class State:
         self.staff = Staff(limits)
         self.seats = self.staff.seats
         self.workers = self.staff.workers
-        self.backlog = Backlog()
+        self.backlog = Backlog(by_function=limits.auto)
         self.pace = Pace()
         self.closed = False
         self.stats = {"tasks": 0, "failed": 0, "retried": 0, "requeued": 0, "workers started": 0, "workers died": 0}
@@ -647,7 +647,8 @@ class State:
         """Send what is queued to workers that have room for it, the emptiest first."""
         backlog = self.backlog
         batches: dict[int, list[Task]] = {}
-        while queue := backlog.front():
+        blocked: set[int] = set()  # functions for which there is no room
+        while queue := backlog.front(blocked):
             if queue[0].state != QUEUED:
                 queue.popleft()
                 continue
@@ -655,7 +656,10 @@ class State:
             window = self.pace.window(function)
             seats = self.staff.with_room(window, self._width(function))
             if not seats:
-                break
+                if not self._auto:
+                    break
+                blocked.add(function)
+                continue
             share = max(1, len(queue) // len(seats))
             for seat in seats:
                 if not queue:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import weakref
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 
@@ -93,6 +94,9 @@ class Supervisor:
         self.start_method = equipment.start_method
         self._hooks = equipment.hooks()
         self._numbers = 0
+        self._bound: list[weakref.WeakSet[Post]] = [
+            weakref.WeakSet() for _ in equipment.processors
+        ]  # as equipment says
         self.newest: Post | None = None
         self._main = codec.main_reference()
 
@@ -120,10 +124,15 @@ class Supervisor:
                 tracker = len(extra)
                 extra = [*extra, fd]
         self._numbers += 1
-        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, hooks, tracker, len(extra))))
+        shares = [sum(post.is_open for post in posts) for posts in self._bound]
+        place = shares.index(min(shares)) if shares else None
+        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, hooks, tracker, len(extra), place)))
         with forks.above_standard_streams():
             # All that may call user code, or wait, has been done.
-            return forks.without_forks(lambda: self._start(setup, extra))
+            post = forks.without_forks(lambda: self._start(setup, extra))
+        if place is not None:
+            self._bound[place].add(post)
+        return post
 
     def _start(self, setup: list[bytes | memoryview], extra: list[int]) -> Post:
         self.newest = post = Post(self._numbers, self.equipment.threads)
@@ -147,7 +156,7 @@ class Supervisor:
         post.close_theirs()
         return post
 
-    def _setup(self, number: int, hooks: bytes | None, tracker: int | None, extras: int) -> Setup:
+    def _setup(self, number: int, hooks: bytes | None, tracker: int | None, extras: int, place: int | None) -> Setup:
         forked = self.start_method == "fork"
         logger = util._logger  # type: ignore[attr-defined]  # there is no public way to ask without creating it
         directory: str | None = None
@@ -169,6 +178,7 @@ class Supervisor:
             sys_argv=sys.argv,
             directory=directory,
             environment=inner_threads.environment(inner, os.environ) if inner else {},
+            processors=() if place is None else self.equipment.processors[place],
             tracker=tracker,
             main={} if forked else self._main,
             by_value=not self._main,

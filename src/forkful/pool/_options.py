@@ -2,8 +2,10 @@
 
 # No `from __future__ import annotations` here: annotations of a NamedTuple that are strings cost each import a millisecond.
 
+import itertools
 import math
 import operator
+import os
 import string
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -59,6 +61,7 @@ class Options(NamedTuple):
     finalizer: Callable[..., object] | None
     maxtasksperchild: int | None
     memory: int | None  # bytes, between two tasks of one worker
+    processors: tuple[tuple[int, ...], ...]  # that workers are bound to
     context: Any  # a start method's name, a multiprocessing context, or None
     idle_timeout: int | None  # nanoseconds
     max_pending: int | None
@@ -141,6 +144,7 @@ def check_options(
     finalizer: Any = None,
     idle_timeout: Any = None,
     max_memory_per_worker: Any = None,
+    cpu_ids: Any = None,
     max_pending: Any = None,
     block: Any = True,
     capture_output: Any = False,
@@ -175,6 +179,7 @@ def check_options(
         finalizer=finalizer,
         maxtasksperchild=maxtasksperchild,
         memory=None if max_memory_per_worker is None else check_memory("max_memory_per_worker", max_memory_per_worker),
+        processors=() if cpu_ids is None else _check_processors(cpu_ids),
         context=_one_context(context, start_method),
         idle_timeout=idle_timeout,
         max_pending=None if max_pending is None else check_size("max_pending", max_pending),
@@ -212,6 +217,23 @@ def _check_threads(threads: Any, *, auto: bool) -> int:
     if not 1 <= number <= _THREADS_MOST:
         raise ValueError(f"threads must be from 1 to {_THREADS_MOST}, not {number}; for more, use more processes")
     return number
+
+
+def _check_processors(cpu_ids: Any) -> tuple[tuple[int, ...], ...]:
+    """Processors by number, or sets of them; one for each worker in turn."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("cpu_ids: this system cannot bind a process to a processor; leave it out")
+    try:
+        sets = [tuple(one) if isinstance(one, Iterable) else (one,) for one in cpu_ids]
+    except TypeError:
+        raise TypeError(f"cpu_ids must be a list such as [0, 1] or [[0, 1], [2, 3]], not {cpu_ids!r}") from None
+    allowed = os.sched_getaffinity(0)
+    for number in itertools.chain.from_iterable(sets):
+        if _check_whole("cpu_ids", number) not in allowed:
+            raise ValueError(f"cpu_ids: this process may not use processor {number}, but {sorted(allowed)}")
+    if not sets or not all(sets):
+        raise ValueError(f"cpu_ids must name a processor for each worker, such as [0, 1], not {cpu_ids!r}")
+    return tuple(sets)
 
 
 def check_memory(name: str, size: Any) -> int:

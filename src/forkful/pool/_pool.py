@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
@@ -84,6 +84,8 @@ class Pool:
         idle_timeout: seconds that a worker beyond the least may have nothing to do before it leaves; 60 with
             ``(least, most)``, else None: it stays.
         max_memory_per_worker: a worker that holds more between two tasks is replaced: ``"500MB"``, or bytes.
+        cpu_ids: bind each worker to a processor, or to a set of them: ``[0, 1]``, ``[[0, 1], [2, 3]]``; they are shared out
+            evenly.  Linux only.
         max_pending: the most calls of `apply_async` that have not ended; further ones wait, or raise `PoolFull`.
         block: whether they wait; every `apply_async` takes its own.
         finalizer: called without arguments in each worker that leaves because it is told to (`close`, *maxtasksperchild*,
@@ -132,6 +134,7 @@ class Pool:
         finalizer: Callable[..., object] | None = None,
         idle_timeout: float | None = None,
         max_memory_per_worker: int | str | None = None,
+        cpu_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
         max_pending: int | None = None,
         block: bool = True,
         capture_output: bool = False,
@@ -152,6 +155,7 @@ class Pool:
             finalizer=finalizer,
             idle_timeout=idle_timeout,
             max_memory_per_worker=max_memory_per_worker,
+            cpu_ids=cpu_ids,
             max_pending=max_pending,
             block=block,
             capture_output=capture_output,
@@ -502,6 +506,7 @@ def _equip(options: Options) -> Equipment:
         threads=options.threads,
         inner_threads=max(1, cpu_count() // (options.size.most * (1 if options.auto else options.threads))),
         memory=options.memory,
+        processors=options.processors,
         capture=options.capture,
     )
     hooks = equipment.hooks()
