@@ -131,11 +131,10 @@ class Evidence:
 
     def crashed_thread(self) -> int | None:
         """Which thread it was that crashed, as ``threading.get_ident`` tells it; None when that is not known."""
-        _, found, rest = self.dump.partition("Current thread 0x")
-        digits = rest[:16]
+        digits = self.dump.partition("Current thread 0x")[2].partition(" ")[0]
         try:
-            return int(digits, 16) if found else None
-        except ValueError:  # cut short
+            return int(digits, 16)
+        except ValueError:  # nothing is there, or it was cut short
             return None
 
     def before(self, advice: str) -> str:

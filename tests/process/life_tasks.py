@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import hashlib
 import mmap
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ import time
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
+
+import forkful
 
 _kept: list[bytes] = []
 
@@ -45,7 +48,7 @@ def begin(log: str, *, state: dict[str, Any]) -> None:
 
 def work(number: int, *, state: dict[str, Any]) -> int:
     """Leaves a line, and counts in the state."""
-    state["count"] = state.get("count", 0) + 1
+    state.setdefault("done", []).append(number)
     write_line(state["log"], f"work {os.getpid()}")
     return number * 2
 
@@ -53,7 +56,7 @@ def work(number: int, *, state: dict[str, Any]) -> int:
 def end(*, state: dict[str, Any]) -> None:
     """A finalizer that leaves a line with what it finds."""
     thread = "main" if threading.current_thread() is threading.main_thread() else "another"
-    write_line(state["log"], f"end {os.getpid()} {thread} {state.get('count', 0)}")
+    write_line(state["log"], f"end {os.getpid()} {thread} {len(state.get('done', ()))}")
 
 
 def end_badly() -> None:
@@ -176,3 +179,57 @@ def ignore_and_wait(signum: int) -> None:
     """Has other plans for a signal, and then hangs."""
     signal.signal(signum, signal.SIG_IGN)
     threading.Event().wait()
+
+
+# Processes of a task's own.
+
+
+def use_own_pool(method: str, count: int) -> tuple[list[int], list[str]]:
+    """Doubles numbers in a pool of its own; and what its worker is called."""
+    with forkful.Pool(1, context=method) as pool:
+        values = pool.map(double, range(count))
+        return values, [pool.apply(own_name)]
+
+
+def double(number: int) -> int:
+    """The task that has nothing wrong with it."""
+    return number * 2
+
+
+def use_own_process(method: str, number: int) -> int:
+    """Doubles a number in a process of its own."""
+    context = multiprocessing.get_context(method)
+    receiver, sender = context.Pipe(duplex=False)
+    child: Any = context.Process(target=_send_double, args=(sender, number))  # type: ignore[attr-defined]
+    child.start()
+    sender.close()
+    with receiver:
+        value: int = receiver.recv()
+    child.join()
+    return value
+
+
+def _send_double(sender: Any, number: int) -> None:
+    sender.send(number * 2)
+    sender.close()
+
+
+def hang_in_own_pool(method: str, pids: str, gate: str) -> None:
+    """Has two workers of its own in a long call in C; leaves their pids and opens *gate* when they are."""
+    with forkful.Pool(2, context=method) as pool:
+        results = [pool.apply_async(_note_and_compute, (pids, gate)) for _ in range(2)]
+        for result in results:
+            result.wait()
+
+
+def _note_and_compute(pids: str, gate: str) -> None:
+    write_line(pids, str(os.getpid()))
+    if len(Path(pids).read_text(encoding="ascii").split()) == 2:
+        with Path(gate).open("wb"):
+            pass
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2**31 - 1)
+
+
+def pid_and_name() -> tuple[int, str]:
+    """Which process this is."""
+    return os.getpid(), own_name()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -212,3 +213,28 @@ def test_memory_error_is_the_tasks_own(start_method: str) -> None:
         assert "in eat_memory" in str(caught.value.__cause__)
         assert_works(pool)
         assert pool.apply_async(os.getpid).get(WATCHDOG) == pid
+
+
+# With threads.
+
+
+def test_crash_of_one_thread(start_method: str, tmp_path: Path) -> None:
+    """The others are told which task it was."""
+    gates = [tmp_path / name for name in ("one", "two")]
+    for gate in gates:
+        os.mkfifo(gate)
+    with forkful.Pool(1, threads=3, context=start_method) as pool, contextlib.ExitStack() as stack:
+        waiting = [pool.apply_async(life_tasks.wait_at, (str(gate),)) for gate in gates]
+        for gate in gates:
+            stack.enter_context(gate.open("wb"))  # returns when the task has opened its end
+        error = death_of(pool, life_tasks.crash)
+        assert (error.cause, error.exitcode) == ("", -signal.SIGSEGV)
+        assert "in string_at" in str(error)
+        for other in waiting:
+            with pytest.raises(errors.WorkerDied) as caught:
+                other.get(WATCHDOG)
+            assert caught.value.cause == "task crash"
+            assert str(caught.value).endswith(
+                "was killed by SIGSEGV because task crash, in another thread of it, crashed; retries=1 runs it again"
+            )
+        assert_works(pool)

@@ -209,3 +209,19 @@ def test_function_that_asks_in_vain_outside() -> None:
     """What a caller forgets is still an error of his, in the task."""
     with forkful.Pool(1, context="fork") as pool, pytest.raises(TypeError, match="item"):
         pool.apply(life_tasks.remember)
+
+
+# With threads.
+
+
+def test_threads_share_state_and_finalizer(start_method: str, tmp_path: Path) -> None:
+    """One dict for all threads of a worker, and one finalizer, in the main thread, when all of them have ended."""
+    log = tmp_path / "log"
+    with forkful.Pool(
+        1, life_tasks.begin, (str(log),), threads=4, finalizer=life_tasks.end, context=start_method
+    ) as pool:
+        assert pool.map_async(WORK, range(20), chunksize=1).get(WATCHDOG) == list(range(0, 40, 2))
+        pool.close()
+        pool.join()
+    [life] = lives(log).values()
+    assert life == [["begin"], *[["work"]] * 20, ["end", "main", "20"], ["exit"]]

@@ -11,7 +11,7 @@ import pytest
 from forkful._core.books import Worker
 from forkful._core.journal import DUMP, create_memory, find_dump, open_journals
 from forkful._core.steps import Exited
-from forkful._core.verdict import explain_death, explain_failed_start
+from forkful._core.verdict import explain_company, explain_death, explain_failed_start
 from forkful.errors import NO_EVIDENCE, Evidence, InitializerError, WorkerDied
 
 from .bench import call
@@ -158,3 +158,32 @@ def test_dump_in_the_journal(pages: int) -> None:
         for journal in journals:
             journal.close()
         os.close(memory)
+
+
+# Which of several threads it was.
+
+
+def test_thread_that_crashed() -> None:
+    """By its number, where the dump has it."""
+    assert Evidence(dump=DUMP_TEXT).crashed_thread() == 0x7F1EF1E78B80
+    assert Evidence(dump="Current thread 0x1f [worker] (most recent call first):").crashed_thread() == 0x1F
+    for dump in ("", "Fatal Python error: Aborted\n", "Current thread 0x", "Current thread 0x (most"):
+        assert Evidence(dump=dump).crashed_thread() is None
+
+
+def test_others_are_told_which_task_crashed() -> None:
+    """And that task that it was it."""
+    worker = Worker(0, threads=3)
+    tasks = [call("f"), call("g"), call("h")]
+    for seat, task in zip(worker.seats, tasks, strict=True):
+        seat.sent.append(task)
+    exited = Exited(0, -11, [1, 1, 1], 12, Evidence(dump=DUMP_TEXT), crashed=1)
+    company = explain_company(worker.seats, exited)
+    f, g, h = (explain_death(seat, task, exited, company)[0] for seat, task in zip(worker.seats, tasks, strict=True))
+    because = "was killed by SIGSEGV because task g, in another thread of it, crashed; retries=1 runs it again"
+    assert str(f) == f"task f: its worker (pid 12) {because}"
+    assert str(h) == f"task h: its worker (pid 12) {because}"
+    assert str(g).startswith("task g: its worker (pid 12) was killed by SIGSEGV:\n  Fatal Python error")
+    errors = [error for error in (f, g, h) if isinstance(error, WorkerDied)]
+    assert [error.cause for error in errors] == ["task g", "", "task g"]
+    assert [error.dump for error in errors] == [DUMP_TEXT] * 3

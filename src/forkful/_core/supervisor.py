@@ -126,7 +126,7 @@ class Supervisor:
         self._numbers += 1
         shares = [sum(post.is_open for post in posts) for posts in self._bound]
         place = shares.index(min(shares)) if shares else None
-        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, hooks, tracker, len(extra), place)))
+        setup = frame(SETUP, 0, codec.encode(self._setup(hooks, tracker, len(extra), place)))
         with forks.above_standard_streams():
             # All that may call user code, or wait, has been done.
             post = forks.without_forks(lambda: self._start(setup, extra))
@@ -156,19 +156,21 @@ class Supervisor:
         post.close_theirs()
         return post
 
-    def _setup(self, number: int, hooks: bytes | None, tracker: int | None, extras: int, place: int | None) -> Setup:
+    def _setup(self, hooks: bytes | None, tracker: int | None, extras: int, place: int | None) -> Setup:
         forked = self.start_method == "fork"
         logger = util._logger  # type: ignore[attr-defined]  # there is no public way to ask without creating it
         directory: str | None = None
         with contextlib.suppress(OSError):
             directory = os.getcwd()
         this = process.current_process()
+        # By multiprocessing's own count: two workers of this program never have the same name, whichever pool they are of.
+        identity = (*this._identity, next(process._process_counter))  # type: ignore[attr-defined]
         inner = self.equipment.inner_threads
         return Setup(
-            name=f"{_NAMES[self.start_method]}-{number}",
+            name=f"{_NAMES[self.start_method]}-{':'.join(map(str, identity))}",
             threads=self.equipment.threads,
             permits=list(range(extras, extras + self.equipment.threads - 1)),
-            identity=(*this._identity, number),
+            identity=identity,
             parent_pid=os.getpid(),
             authkey=bytes(this.authkey),
             start_method=get_start_method(allow_none=True),
