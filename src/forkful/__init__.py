@@ -31,7 +31,7 @@ _HOMES = {
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
 }
-_MODULES = {"errors", "events", "pool"}
+_MODULES = {"errors", "events", "futures", "pool"}
 
 
 def __getattr__(name: str) -> Any:

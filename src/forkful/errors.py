@@ -68,7 +68,13 @@ class PoolTerminated(ForkfulError):
 
 
 class PoolFull(ForkfulError):
-    """``max_pending`` tasks are waiting and the caller asked not to wait."""
+    """``max_pending`` calls have not ended, and the caller asked not to wait.
+
+    Attributes:
+        max_pending: how many the pool allows.
+    """
+
+    max_pending: int | None = None
 
 
 class ResultTimeout(ForkfulError, multiprocessing.TimeoutError):

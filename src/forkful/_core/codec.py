@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .messages import CALL, EACH, STAR
@@ -113,6 +114,7 @@ def describe(function: Any) -> str:
     return name if isinstance(name, str) else type(function).__qualname__
 
 
+_cause_of = BaseException.__dict__["__cause__"].__get__
 _set_cause = BaseException.__dict__["__cause__"].__set__
 
 
@@ -231,6 +233,15 @@ def decode_error(blob: bytes | memoryview, task: str, pid: int | None) -> BaseEx
         )
         error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
     return error
+
+
+def recast_traceback(error: BaseException, kind: Callable[[Any], BaseException]) -> None:
+    """Make the remote traceback of *error*, if it has one, of class *kind* instead of that of ``multiprocessing``."""
+    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # typeshed has forgotten it
+
+    cause = _cause_of(error)
+    if type(cause) is RemoteTraceback:
+        _set_cause(error, kind(cause.tb))
 
 
 def unpicklable_result(value: Any, error: BaseException) -> UnpicklableError:

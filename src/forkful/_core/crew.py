@@ -124,6 +124,12 @@ class Crew:
             return True, self._exitcodes.get(worker)
         return post.child.collect(), post.child.exitcode
 
+    def started_at(self, seat: int) -> int:
+        """How many elements the thread at *seat* has started, ever."""
+        worker, lane = divmod(seat, self._threads)
+        post = self.posts.get(worker)
+        return 0 if post is None else post.journals[lane].read_progress()[0]
+
     # Instructions.
 
     def execute(self, order: Order, events: list[Event]) -> None:

@@ -84,6 +84,15 @@ class Pending(Protocol):
         """End it with *error*, unless it has ended."""
 
 
+class Forsaken:
+    """Nobody wants what *sink* has not heard of yet."""
+
+    __slots__ = ("sink",)
+
+    def __init__(self, sink: object) -> None:
+        self.sink = sink
+
+
 class Master:
     """One pool's loop.  Thread-safe; belongs to the process that made it."""
 
@@ -94,7 +103,9 @@ class Master:
         self._crew = Crew(supervisor, self.functions, limits.threads)
         self._lock: Any = threading.RLock()
         self._inbox: deque[Task] = deque()
-        self._later: deque[Event] = deque()  # what a signal handler asked for while its own thread was in the books
+        # What was asked for where the books could not be touched: by a signal handler while its own thread was in them,
+        # or by the garbage collector.
+        self._later: deque[Event | Forsaken] = deque()
         self._undelivered: deque[_Delivery] = deque()
         self._delivering: list[int] = []  # the threads that take from there, and are not done
         self._gathering = False  # somebody at the wheel knows that the inbox is to be looked at soon
@@ -200,10 +211,32 @@ class Master:
             queues: list[Iterable[Task]] = [state.backlog, self._inbox, *(seat.sent for seat in state.seats.values())]
             return [task for queue in queues for task in queue if task.sink is sink]
 
+    def has_started(self, task: Task) -> bool:
+        """Whether *task*, a single call, is at work, as far as its worker has noted."""
+        with self._lock:
+            seat = task.seat
+            if seat is None:
+                return False
+            before = seat.finished
+            for other in seat.sent:
+                if other is task:
+                    return self._crew.started_at(seat.key) > before
+                before += other.count - other.done
+            return False
+
     def cancel(self, tasks: list[Task], *, kill: bool) -> None:
         """Give up on *tasks*; see `steps.Cancel`."""
         self._handle([Cancel(tasks, kill)])
         self.wheel.ensure()
+
+    def forsake(self, sink: object) -> None:
+        """Nobody wants what *sink* has not heard of yet: see to it that what has not started is taken back.
+
+        The garbage collector may call this at any point of any thread; so it is only noted.
+        """
+        self._later.append(Forsaken(sink))
+        self.wheel.hand_over()
+        self._wake()
 
     def start_workers(self, count: int) -> None:
         """Start workers until there are *count*."""
@@ -275,6 +308,10 @@ class Master:
         return inside
 
     # Asking.
+
+    def is_delivering(self) -> bool:
+        """Whether the caller is user code that runs as a result is handed over."""
+        return threading.get_ident() in self._delivering
 
     @property
     def limits(self) -> Limits:
@@ -386,7 +423,8 @@ class Master:
         """Under ``_lock``: decide and execute until nothing more comes of it."""
         while True:
             while self._later:
-                events.append(self._later.popleft())
+                later = self._later.popleft()
+                events.append(Cancel(self.tasks_of(later.sink), kill=False) if isinstance(later, Forsaken) else later)
             inbox = self._inbox
             if inbox:
                 events.append(Submitted([inbox.popleft() for _ in range(len(inbox))]))
@@ -567,7 +605,8 @@ class Master:
         outer, self._polling = self._polling, True
         try:
             # Whoever changed one of these before it could see `_polling` has not woken us.
-            if slot.settled or self._inbox or self._crew.unseen or self._dropped or self._state.due != due:
+            news = self._inbox or self._later or self._crew.unseen or self._dropped
+            if slot.settled or news or self._state.due != due:
                 left = 0
             return self._crew.wait(left)
         finally:

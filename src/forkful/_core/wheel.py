@@ -205,6 +205,22 @@ class Wheel:
                 if self._driver is None and self._needed():
                     self._set_watch()
 
+    def hand_over(self) -> bool:
+        """Somebody waits who cannot drive, such as an event loop: the background thread is to take the wheel now.
+
+        Returns:
+            Whether somebody drives, or will; else there is no thread to be had.
+        """
+        if self._driver is None:
+            with self._gate:
+                if self._driver is None and self._needed():
+                    self._set_watch()
+                    self._left_at -= _WATCH_NS
+                    if self._background is None:
+                        return False
+                    self._background.release()
+        return True
+
     def is_background(self) -> bool:
         """Whether the caller is the background thread."""
         return threading.current_thread() is self._thread

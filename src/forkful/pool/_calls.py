@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._core import codec
 from .._core.books import Task
@@ -22,8 +23,12 @@ from ._feed import (
     explain_refusal,
 )
 from ._iterators import Stream
-from ._options import Call, CallLimits, Options, check_size
+from ._options import Call, CallLimits, Options, Progress, check_size
 from ._results import AsyncResult, Home, MapResult
+
+if TYPE_CHECKING:
+    from ._admission import Admission
+    from ._bars import Watch
 
 _SLICED = (list, tuple, range)
 
@@ -34,6 +39,12 @@ class Calls:
     def __init__(self, master: Master, options: Options) -> None:
         self._master = master
         self._options = options
+        self._watches: deque[Watch] = deque()  # the progress bars that are shown, and some that were
+        self.admission: Admission | None = None
+        if options.max_pending is not None:
+            from ._admission import Admission  # few pools have one
+
+            self.admission = Admission(master, options.max_pending, block=options.block)
 
     def call(
         self, result: AsyncResult[Any], func: Any, args: Any, kwds: Mapping[str, Any] | None, limits: CallLimits
@@ -61,6 +72,21 @@ class Calls:
         result._task = task
         return task
 
+    def _follow(self, progress: Progress, func: Any, total: int | None) -> Watch | None:
+        from ._bars import follow  # few maps have a bar
+
+        watch = follow(progress, func, total)
+        if watch is not None:
+            while self._watches and self._watches[0].is_over():
+                self._watches.popleft()
+            self._watches.append(watch)
+        return watch
+
+    def await_bars(self, patience: float | None) -> None:
+        """The pool has ended: until the bars of its maps have said their last word, at most *patience* seconds each."""
+        for watch in list(self._watches):
+            watch.await_shown(patience)
+
     def _hands(self) -> int:
         """The most tasks that can run at once."""
         limits = self._master.limits
@@ -76,11 +102,13 @@ class Calls:
         limits: CallLimits,
         callback: Callback | None,
         error_callback: Callback | None,
+        progress: Progress = None,
     ) -> MapResult[Any]:
         """A map whose elements are all there: *func* applied to each as *style* says."""
         if chunksize is not None:
             chunksize = check_size("chunksize", chunksize)
         failure: Exception | None = None
+        _check_synchronous(iterable)
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
         elif type(iterable) not in _SLICED:
@@ -91,7 +119,9 @@ class Calls:
         elif type(iterable) is list:
             iterable = iterable.copy()  # it is read as room comes; the caller may change his list meanwhile
         items: Any = iterable
+        watch = None if progress is None else self._follow(progress, func, len(items))
         result: MapResult[Any] = MapResult(home, len(items), callback, error_callback)
+        result._watch = watch
         if failure is not None:
             result.abandon(failure)
             return result
@@ -126,11 +156,13 @@ class Calls:
         limits: CallLimits,
         *,
         ordered: bool,
+        progress: Progress = None,
     ) -> Stream:
         """A map that is read as its results are."""
         chunksize = check_size("chunksize", chunksize)
         if buffersize is not None:
             buffersize = check_size("buffersize", buffersize)
+        _check_synchronous(iterable)
         iterator, plain = iter(iterable), type(iterable) in PLAIN
         key, name = self._master.functions.register(func)
         exact = self._options.maxtasksperchild is not None
@@ -145,11 +177,28 @@ class Calls:
         feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end)
         stream.follow(feed)
         try:
+            if progress is not None:
+                stream.progress = self._follow(progress, func, _length_of(iterable))
             self._master.add_source(feed)
-        except BaseException:  # Ctrl-C: nobody will hold the iterator
+        except BaseException:  # no bar; or Ctrl-C: nobody will hold the iterator
             stream.drop()
             raise
         return stream
+
+
+def _length_of(iterable: Any) -> int | None:
+    try:
+        return len(iterable)
+    except Exception:  # it has none, or none that it can tell
+        return None
+
+
+def _check_synchronous(iterable: Any) -> None:
+    if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
+        raise TypeError(
+            f"a map reads an ordinary iterable, not an asynchronous one such as {codec.short_repr(iterable)}: collect it "
+            f"first (`[item async for item in ...]`), or await an apply_async for each of its items"
+        )
 
 
 def _refuse(result: AsyncResult[Any], error: BaseException) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.master import FOREIGN
 from .._core.wheel import Slot
-from ..errors import InitializerError, PoolClosed, ResultTimeout
+from ..errors import InitializerError, PoolClosed, PoolTerminated, ResultTimeout
 from ._options import check_wait
 from ._outcome import Outcome
 
 if TYPE_CHECKING:
     from .._core.books import Task
     from .._core.master import Master
+    from ._bars import Watch
     from ._feed import StreamFeed
 
 T = TypeVar("T")
+
+_PATIENCE_S = 0.5  # that a progress bar is waited for to say its last word
+_UNBROKEN_MOST = 64  # results that are there a coroutine may fetch before other tasks of its loop have their turn
 
 
 class Stream:
@@ -32,6 +36,7 @@ class Stream:
         self._master = master
         self._ordered = ordered
         self._feed: StreamFeed | None = None
+        self.progress: Watch | None = None
         self._lock = threading.RLock()
         self._items: deque[Outcome] = deque()
         self._early: dict[int, Outcome] = {}  # arrived before their turn
@@ -39,8 +44,10 @@ class Stream:
         self._arrived = 0
         self._length: int | None = None  # known when the iterable has ended
         self._error: BaseException | None = None  # of the iterable itself, or of the pool: the last thing to pass on
-        self._slot: Slot | None = None
+        self._slot: Slot | None = None  # what waiting threads wait for
+        self._bells: list[Callable[[], object]] = []  # what rings where event loops wait
         self._dropped = False
+        self._watcher: Callable[[], object] | None = None
         master.pending.add(self)
 
     def follow(self, feed: StreamFeed) -> None:
@@ -48,14 +55,47 @@ class Stream:
         self._feed = feed
 
     def drop(self) -> None:
-        """Nobody will read the rest: read no further input.  What is at the workers ends unheard."""
+        """Nobody will read the rest: read no further input, take back what has not started.  What runs ends unheard.
+
+        The garbage collector may call this at any point of any thread.
+        """
         if self._master.foreign:
             return  # a thread of the parent may have held the feed's lock at the fork
+        feed, self._feed = self._feed, None
+        self._dropped = True
+        if feed is not None:
+            feed.stop()
+            if not self._ended():
+                self._master.forsake(self)
+        with self._lock:
+            self._error = None
+            self._length = self._arrived = 0
+            self._items.clear()
+            self._early.clear()
+        self._release()
+        if self.progress is not None:
+            self.progress.finish()
+        self._notify()  # another thread, or task, may be waiting here
+
+    def cut(self, error: BaseException) -> None:
+        """Read no further input: after the outcomes of what was read, *error* is the last thing the reader gets."""
         feed = self._feed
         if feed is not None:
             feed.stop()
-        self._dropped = True
-        self._release()
+            self.end(feed.position, error)
+
+    def when_ended(self, watcher: Callable[[], object]) -> None:
+        """Have *watcher* called once every outcome is there, read or not; at once if so.  It must be quick."""
+        self._watcher = watcher
+        self._tell_watcher()
+
+    def _tell_watcher(self) -> None:
+        with self._lock:
+            if not self._ended():
+                return
+            watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher()
 
     # The reader's side.
 
@@ -72,12 +112,7 @@ class Stream:
             if item is not None:
                 feed = self._feed
                 if feed is not None and feed.fetched(1):
-                    try:
-                        self._master.feed()
-                    except BaseException:  # Ctrl-C: it has not been passed on yet
-                        self._items.appendleft(item)
-                        feed.fetched(-1)
-                        raise
+                    self._refill(feed, item)
                 return item
             if timeout is not None:
                 deadline = time.monotonic() + timeout if deadline is None else deadline
@@ -85,26 +120,74 @@ class Stream:
             if not self._await_item(timeout):
                 return None
 
+    def take(self) -> Outcome | None:
+        """The next outcome if it is there: `fetch` without waiting."""
+        if self._master.foreign:
+            raise PoolClosed(FOREIGN)
+        try:
+            item = self._items.popleft()
+        except IndexError:
+            return None
+        feed = self._feed
+        if feed is not None and feed.fetched(1):
+            self._refill(feed, item)
+        return item
+
+    def _refill(self, feed: StreamFeed, item: Outcome) -> None:
+        """There is room in the window again; *item* is about to be passed on."""
+        try:
+            self._master.feed()
+        except BaseException:  # Ctrl-C: it has not been passed on yet
+            self._items.appendleft(item)
+            feed.fetched(-1)
+            raise
+
     def _await_item(self, timeout: float | None) -> bool:
         """Wait for something to pass on; False at the end."""
         with self._lock:
             if self._items:
                 return True
-            if self._ended():
-                error, self._error = self._error, None
-                self._release()
-                if error is not None:
-                    raise error
+            if self.is_at_end():
                 return False
             if self._slot is None:
                 self._slot = Slot()
             slot = self._slot
-        feed = self._feed
-        if feed is not None and feed.starving():
-            self._master.feed()
+        self._look_hungry()
         if not self._master.wait(slot, timeout):
             raise ResultTimeout("no result within the time given; the tasks go on")
         return True
+
+    def is_at_end(self) -> bool:
+        """Whether there is nothing to pass on, now or later.  Raises the iterable's error, once."""
+        with self._lock:
+            if self._items or not self._ended():
+                return False
+            error, self._error = self._error, None
+            self._release()
+            if error is not None:
+                raise error
+            return True
+
+    def watch(self, wake: Callable[[], object]) -> bool:
+        """Have *wake* called when there is something to pass on, or the end; False if that is so now."""
+        with self._lock:
+            if self._items or self._ended():
+                return False
+            self._bells.append(wake)
+        self._look_hungry()
+        return True
+
+    def unwatch(self, wake: Callable[[], object]) -> None:
+        """Do not call *wake*."""
+        with self._lock:
+            if wake in self._bells:
+                self._bells.remove(wake)
+
+    def _look_hungry(self) -> None:
+        """The reader waits: perhaps for nothing but a wider window."""
+        feed = self._feed
+        if feed is not None and feed.starving():
+            self._master.feed()
 
     def over(self) -> bool:
         """Whether everything has been passed on."""
@@ -157,6 +240,8 @@ class Stream:
         with self._lock:
             if self._length is None:
                 self._length, self._error = length, error
+                if self.progress is not None and error is None:
+                    self.progress.tally.total = length
         self._notify()
 
     def _add(self, outcomes: list[Outcome]) -> None:
@@ -164,6 +249,10 @@ class Stream:
             return
         with self._lock:
             self._arrived += len(outcomes)
+            if self.progress is not None:
+                errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+                ended_with_the_pool = sum(1 for error in errors if isinstance(error, PoolTerminated))
+                self.progress.count(len(outcomes) - ended_with_the_pool, len(errors) - ended_with_the_pool)
             if not self._ordered:
                 self._items.extend(outcomes)
             else:
@@ -176,12 +265,21 @@ class Stream:
         self._notify()
 
     def _notify(self) -> None:
+        if self._watcher is not None:
+            self._tell_watcher()
+        if self.progress is not None and self._ended():
+            self.progress.finish()
         with self._lock:
-            slot = self._slot
-            if slot is None or not (self._items or self._ended()):
+            slot, bells = self._slot, self._bells
+            if (slot is None and not bells) or not (self._items or self._ended()):
                 return
             self._slot = None
-        self._master.wheel.settle(slot)
+            if bells:
+                self._bells = []
+        if slot is not None:
+            self._master.wheel.settle(slot)
+        for ring in bells:
+            ring()
 
 
 class _Reader:
@@ -190,9 +288,26 @@ class _Reader:
     def __init__(self, pool: object, stream: Stream) -> None:
         self._pool: object = pool  # nothing is asked of it
         self._stream = stream
+        self._unbroken = 0  # results that a coroutine has fetched without waiting
 
     def __del__(self) -> None:
         self._stream.drop()
+        progress = self._stream.progress
+        if progress is not None:
+            progress.await_shown(_PATIENCE_S)
+
+    def close(self) -> None:
+        """Leave the rest: no further input is read, what has not started never does, what runs ends unheard.
+
+        Dropping the iterator does the same.
+        """
+        self._stream.drop()
+        self._let_go()
+
+    async def aclose(self) -> None:
+        """`close`, for ``contextlib.aclosing``."""
+        self._stream.drop()
+        await self._let_go_async()
 
     def _fetch(self, timeout: float | None) -> Outcome:
         try:
@@ -201,19 +316,60 @@ class _Reader:
             raise
         except BaseException:
             if self._stream.over():
-                self._pool = None
+                self._let_go()
             raise
         if outcome is None:
-            self._pool = None
+            self._let_go()
             raise StopIteration
         return outcome
 
+    def _let_go(self) -> None:
+        """There is nothing left to read; and nothing to be drawn, when the caller writes his next line."""
+        self._pool = None
+        progress = self._stream.progress
+        if progress is not None:
+            progress.await_shown(_PATIENCE_S)
 
-class IMapIterator(_Reader, Iterator[T], Generic[T]):
-    """The results of ``imap`` (in order) or ``imap_unordered`` (as they arrive).
+    async def _fetch_async(self) -> Outcome:
+        """`_fetch` for a coroutine.  Nothing is lost when its task is cancelled meanwhile: that comes next time."""
+        from ._awaiting import await_change, give_way  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+
+        stream = self._stream
+        self._unbroken += 1
+        if self._unbroken >= _UNBROKEN_MOST:
+            self._unbroken = 0
+            await give_way()
+        try:
+            while (outcome := stream.take()) is None:
+                if stream.is_at_end():
+                    raise StopAsyncIteration
+                self._unbroken = 0
+                await await_change(stream, [stream._master])
+        except Exception:
+            if stream.over():
+                await self._let_go_async()
+            del self  # the traceback holds this frame, and would hold the iterator
+            raise
+        except BaseException:  # cancelled
+            del self
+            raise
+        return outcome
+
+    async def _let_go_async(self) -> None:
+        self._pool = None
+        progress = self._stream.progress
+        if progress is not None:
+            from ._awaiting import await_shown
+
+            await await_shown(progress)
+
+
+class IMapIterator(_Reader, Iterator[T], AsyncIterator[T], Generic[T]):
+    """The results of ``imap`` (in order) or ``imap_unordered`` (as they arrive): for ``for``, and for ``async for``.
 
     An element that failed raises its error at its turn, and iteration can go on after it.  At most a window of elements
-    is read ahead of what was fetched: see `forkful.Pool.imap`.
+    is read ahead of what was fetched: see `forkful.Pool.imap`.  Leaving the loop, and so dropping the iterator, leaves
+    the rest undone, as `close` does.
     """
 
     def __iter__(self) -> IMapIterator[T]:
@@ -229,23 +385,54 @@ class IMapIterator(_Reader, Iterator[T], Generic[T]):
         """
         outcome = self._fetch(None if timeout is None else check_wait(timeout))
         if outcome.error is not None:
-            raise outcome.error
+            try:
+                raise outcome.error
+            finally:
+                del self, outcome  # the error's traceback holds this frame: it would hold the error, and the iterator
         value: T = outcome.value
         return value
 
     def __next__(self) -> T:
         outcome = self._fetch(None)  # not next(): a loop over many short elements feels one call more
         if outcome.error is not None:
-            raise outcome.error
+            try:
+                raise outcome.error
+            finally:
+                del self, outcome  # the error's traceback holds this frame: it would hold the error, and the iterator
+        value: T = outcome.value
+        return value
+
+    def __aiter__(self) -> IMapIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._fetch_async()
+            if outcome.error is not None:
+                raise outcome.error
+        except BaseException:
+            del self, outcome  # as above: the loop that was cancelled here has let go of the iterator
+            raise
         value: T = outcome.value
         return value
 
 
-class OutcomeIterator(_Reader, Iterator[Outcome]):
-    """The outcomes of ``Pool.outcomes``: one for each element, whatever happened to it."""
+class OutcomeIterator(_Reader, Iterator[Outcome], AsyncIterator[Outcome]):
+    """The outcomes of ``Pool.outcomes``: one for each element, whatever happened to it.  Also for ``async for``."""
 
     def __iter__(self) -> OutcomeIterator:
         return self
 
     def __next__(self) -> Outcome:
         return self._fetch(None)
+
+    def __aiter__(self) -> OutcomeIterator:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        try:
+            return await self._fetch_async()
+        except BaseException:
+            del self  # as above
+            raise

@@ -8,7 +8,7 @@ import operator
 import os
 import string
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .._core import spawn
 from ._processors import cpu_count
@@ -22,6 +22,16 @@ _THREADS_AUTO = 32
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {f"{unit}b": size for unit, size in _UNITS.items() if unit not in {"", "b"}}
 _UNITS |= {f"{unit}ib": 2 ** (10 * power) for power, unit in enumerate("kmgt", 1)}
+
+
+class Bar(Protocol):
+    """What shows how far a map is: tqdm's bars, and whatever else has this method."""
+
+    def update(self, n: int, /) -> object:
+        """So many more elements have ended."""
+
+
+Progress = bool | Bar | Callable[..., Bar] | None
 
 
 class CallLimits(NamedTuple):

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from .._core import inheritance
 from .._core.equipment import Equipment
@@ -19,9 +19,13 @@ from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
 from ._iterators import IMapIterator, OutcomeIterator
-from ._options import CallLimits, Options, check_options, check_processes, start_method_of
+from ._options import CallLimits, Options, Progress, check_options, check_processes, start_method_of
 from ._processors import cpu_count
 from ._results import AsyncResult, MapResult
+
+if TYPE_CHECKING:
+    from ._completed import CompletedIterator
+    from ._executor import PoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -86,8 +90,12 @@ class Pool:
         max_memory_per_worker: a worker that holds more between two tasks is replaced: ``"500MB"``, or bytes.
         cpu_ids: bind each worker to a processor, or to a set of them: ``[0, 1]``, ``[[0, 1], [2, 3]]``; they are shared out
             evenly.  Linux only.
-        max_pending: the most calls of `apply_async` that have not ended; further ones wait, or raise `PoolFull`.
-        block: whether they wait; every `apply_async` takes its own.
+        max_pending: the most calls of `apply_async` that have not ended, queued or running; 1 or more.  Further ones
+            wait in `apply_async`, or raise `PoolFull`.  A call counts until its value is known, so that its callback
+            may submit the next.  `apply`, which waits itself, does not count, and a map has its window.
+            None: no limit.
+        block: whether they wait; every `apply_async` takes its own.  In a coroutine they must not: it would hold up the
+            event loop.
         finalizer: called without arguments in each worker that leaves because it is told to (`close`, *maxtasksperchild*,
             *max_memory_per_worker*, *idle_timeout*, `resize`), after its last task and before ``multiprocessing``'s own
             exit functions; not in one that is killed.  `terminate`, and the end of a ``with`` block, gives idle workers
@@ -120,6 +128,9 @@ class Pool:
     [1, 2, 3]
     """
 
+    _state = CLOSE  # until it can do anything, so that __del__ has nothing to say
+    _dropped_by_leave = False
+
     def __init__(
         self,
         processes: int | tuple[int, int] | None = None,
@@ -142,7 +153,6 @@ class Pool:
         retries: int = 0,
         priority: int = 0,
     ) -> None:
-        self._state = CLOSE  # until it can do anything, so that __del__ has nothing to say
         options = self._options = check_options(
             processes,
             initializer,
@@ -170,7 +180,7 @@ class Pool:
         self._calls = Calls(self._master, options)
         self._callbacks = Callbacks()
         self._state = RUN
-        self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._callbacks)
+        self._finalizer = weakref.finalize(self, _end_dropped, self._master, self._calls, self._callbacks)
         at_once = options.size.most if initializer is not None and options.idle_timeout is None else options.size.least
         if at_once:
             self._master.start_workers(at_once)
@@ -212,6 +222,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        block: bool | None = None,
     ) -> AsyncResult[R]:
         """Have ``func(*args, **kwds)`` called in a worker; an `AsyncResult` at once.
 
@@ -220,12 +231,21 @@ class Pool:
         Args:
             callback: called with the value, in the pool's callback thread.
             error_callback: called with the exception instead.
+            block: in a pool with *max_pending*, whether to wait for room.  None: as the pool was told.
+
+        Raises:
+            PoolFull: there is no room, and it is not to wait.
+            PoolClosed: the pool takes no more work; also where that comes to be while this waits.
         """
         limits = self._limits(timeout, retries, priority)
         result: AsyncResult[R] = AsyncResult(self._running(), callback, error_callback)
         task = self._calls.call(result, func, args, kwds, limits)
         if task is not None:
-            self._master.submit(task)
+            admission = self._calls.admission
+            if admission is None:
+                self._master.submit(task)
+            else:
+                admission.submit(task, result, self._running, block=block)
         return result
 
     # Maps.
@@ -239,6 +259,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Progress = None,
     ) -> list[R]:
         """``[func(x) for x in iterable]``, in parallel.
 
@@ -247,8 +268,20 @@ class Pool:
         Args:
             chunksize: the most elements that travel together; None lets the pool choose from how long they take.
             timeout: seconds for each element.
+            progress: shows how many elements have ended, those that failed included.  True: a bar on standard error, or
+                a line now and then where that is no terminal.  A bar such as tqdm's, that is an object with
+                ``update(n)``: it is told of *n* more, ten times a second, and stays yours to close.  What makes such a
+                bar when it is called with ``total=`` (the number of elements, or None), such as tqdm itself: that bar
+                is closed too.  A bar is told by a thread of its own; one that raises is logged, and told no more.
+
+        Raises:
+            TypeError: *progress* is none of these.
+            BaseException: the first error, by position.
         """
-        return self.map_async(func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority).get()
+        result = self.map_async(
+            func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority, progress=progress
+        )
+        return result.get() if progress is None else _get_with_bar(result)
 
     def map_async(
         self,
@@ -261,10 +294,15 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Progress = None,
     ) -> MapResult[R]:
-        """`map` without waiting: a `MapResult` at once.  A callback is called once, with the whole list."""
+        """`map` without waiting: a `MapResult` at once.  A callback is called once, with the whole list.
+
+        With *progress* it is ready when the bar has been told of every element.
+        """
         limits = self._limits(timeout, retries, priority)
-        return self._calls.map(self._running(), func, iterable, EACH, chunksize, limits, callback, error_callback)
+        calls, pool = self._calls, self._running()
+        return calls.map(pool, func, iterable, EACH, chunksize, limits, callback, error_callback, progress)
 
     def starmap(
         self,
@@ -275,9 +313,13 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Progress = None,
     ) -> list[R]:
         """`map` with each element unpacked: ``[func(*x) for x in iterable]``."""
-        return self.starmap_async(func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority).get()
+        result = self.starmap_async(
+            func, iterable, chunksize, timeout=timeout, retries=retries, priority=priority, progress=progress
+        )
+        return result.get() if progress is None else _get_with_bar(result)
 
     def starmap_async(
         self,
@@ -290,10 +332,12 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Progress = None,
     ) -> MapResult[R]:
         """`starmap` without waiting: a `MapResult` at once."""
         limits = self._limits(timeout, retries, priority)
-        return self._calls.map(self._running(), func, iterable, STAR, chunksize, limits, callback, error_callback)
+        calls, pool = self._calls, self._running()
+        return calls.map(pool, func, iterable, STAR, chunksize, limits, callback, error_callback, progress)
 
     def imap(
         self,
@@ -305,6 +349,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Progress = None,
     ) -> IMapIterator[R]:
         """`map` as a lazy iterator, in order.
 
@@ -314,10 +359,16 @@ class Pool:
 
         Args:
             chunksize: elements read from the iterable together; at most *buffersize*.
+            progress: as for `map`; the total is known where the iterable has a length, or has been read.
+
+        In a coroutine, loop with ``async for``.  To leave the loop early is to leave the rest: no further input is read,
+        and what has not started never does.
         """
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return IMapIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=True))
+        return IMapIterator(
+            self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=True, progress=progress)
+        )
 
     def imap_unordered(
         self,
@@ -329,11 +380,57 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Progress = None,
     ) -> IMapIterator[R]:
         """`imap` with results as they arrive."""
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return IMapIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=False))
+        return IMapIterator(
+            self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=False, progress=progress)
+        )
+
+    def istarmap(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+        progress: Progress = None,
+    ) -> IMapIterator[R]:
+        """`imap` with each element unpacked: ``starmap``, as lazy as `imap`.
+
+        >>> with Pool(2) as pool:
+        ...     list(pool.istarmap(pow, [(2, 3), (3, 2)]))
+        [8, 9]
+        """
+        limits = self._limits(timeout, retries, priority)
+        calls = self._running()._calls
+        return IMapIterator(
+            self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=True, progress=progress)
+        )
+
+    def istarmap_unordered(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+        progress: Progress = None,
+    ) -> IMapIterator[R]:
+        """`istarmap` with results as they arrive."""
+        limits = self._limits(timeout, retries, priority)
+        calls = self._running()._calls
+        return IMapIterator(
+            self, calls.stream(func, iterable, STAR, chunksize, buffersize, limits, ordered=False, progress=progress)
+        )
 
     def outcomes(
         self,
@@ -346,6 +443,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         priority: int | None = None,
+        progress: Progress = None,
     ) -> OutcomeIterator:
         """`imap` that tells how each element ended instead of raising: an iterator of `Outcome`.
 
@@ -357,13 +455,61 @@ class Pool:
         """
         limits = self._limits(timeout, retries, priority)
         calls = self._running()._calls
-        return OutcomeIterator(self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=ordered))
+        return OutcomeIterator(
+            self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=ordered, progress=progress)
+        )
+
+    def as_completed(self, results: Iterable[AsyncResult[R]], timeout: float | None = None) -> CompletedIterator[R]:
+        """The *results*, each once, as they get ready: those that are ready now first.
+
+        They may be of several pools.  The loop over them can also be an ``async for``.
+
+        Args:
+            timeout: seconds from now in which all of them must come.
+
+        Raises:
+            TypeError: one of *results* is none.
+            ResultTimeout: (a ``multiprocessing.TimeoutError``) in the loop: time is up.  The tasks go on.
+
+        >>> with Pool(2) as pool:
+        ...     results = [pool.apply_async(abs, (number,)) for number in (-1, -2)]
+        ...     sorted(result.get() for result in pool.as_completed(results))
+        [1, 2]
+        """
+        from ._completed import CompletedIterator  # few programs need it
+
+        return CompletedIterator(results, timeout)
 
     def _limits(self, timeout: float | None, retries: int | None, priority: int | None) -> CallLimits:
         limits = self._options.limits
         if timeout is not None or retries is not None or priority is not None:
             limits = limits.override(timeout, retries, priority)
         return limits
+
+    # Another view.
+
+    def executor(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+    ) -> PoolExecutor:
+        """This pool as a ``concurrent.futures.Executor``: see `PoolExecutor`.
+
+        Its ``shutdown()``, and the end of its ``with`` block, wait for what it was given and leave the pool as it is.
+        A pool that nobody else holds ends with it.
+
+        Args:
+            timeout: for each of its calls, as are *retries* and *priority*; None: the pool's own.
+
+        >>> with Pool(2).executor() as executor:
+        ...     executor.submit(pow, 2, 8).result()
+        256
+        """
+        from ._executor import PoolExecutor  # concurrent.futures costs 10 ms, and few programs use it
+
+        return PoolExecutor(self._running(), timeout=timeout, retries=retries, priority=priority)
+
+    def _let_go(self) -> None:
+        """Whoever holds this pool by another name answers for its end: it may be dropped without `close`."""
+        self._dropped_by_leave = True
 
     # The pool itself.
 
@@ -372,6 +518,7 @@ class Pool:
         if self._state == RUN:
             self._state = CLOSE
             self._master.close()
+            self._wake_submitters()
 
     def terminate(self) -> None:
         """End at once: every pending result ends with `PoolTerminated`, every worker is stopped."""
@@ -381,6 +528,7 @@ class Pool:
         self._master.terminate(
             PoolTerminated("the pool was terminated before this was done; close() and join() let it finish")
         )
+        self._wake_submitters()
         self._end(_PATIENCE)
 
     def join(self) -> None:
@@ -396,10 +544,16 @@ class Pool:
         self._master.lift_windows()
         self._end(_PATIENCE if self._state == TERMINATE else None)
 
+    def _wake_submitters(self) -> None:
+        admission = self._calls.admission
+        if admission is not None:
+            admission.wake()
+
     def _end(self, patience: float | None) -> None:
         if self._master.foreign:
             return  # in a forked child there is nothing to end: the workers are the parent's
         self._master.await_end()
+        self._calls.await_bars(patience)
         self._callbacks.close(patience)
         if not self._callbacks.is_current():  # there, the finalizer does what is left
             self._master.dispose()
@@ -414,8 +568,18 @@ class Pool:
     ) -> None:
         self.terminate()
 
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        from ._awaiting import run_in_thread  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+
+        await run_in_thread(self.terminate)
+
     def __del__(self, _warn: Any = warnings.warn, _run: str = RUN) -> None:
-        if self._state == _run:
+        if self._state == _run and not self._dropped_by_leave:
             _warn(
                 f"unclosed running multiprocessing pool {self!r}; use `with` or close()", ResourceWarning, source=self
             )
@@ -467,6 +631,10 @@ class Pool:
         """The worker processes.  Reading it starts them all: whoever looks expects as many as he asked for."""
         if self._state == RUN:
             self._repopulate_pool()
+        return self._members()
+
+    def _members(self) -> list[Member]:
+        """The worker processes there are now."""
         return [Member(self._master, seat, pid) for seat, pid in self._master.members()]
 
     @property
@@ -494,6 +662,14 @@ def _tell_choices(stats: dict[str, Any]) -> str:
         f" | {name}: {chosen['threads']} threads a worker, for it computes {chosen['computing']:.0%} of {chosen['seconds']:.2g} s"
         for name, chosen in stats.get("functions", {}).items()
     )
+
+
+def _get_with_bar(result: MapResult[R]) -> list[R]:
+    try:
+        return result.get()
+    except BaseException:  # perhaps Ctrl-C, and the map goes on
+        result.leave_bar(_PATIENCE)
+        raise
 
 
 def _equip(options: Options) -> Equipment:
@@ -534,10 +710,11 @@ def _bound(options: Options) -> Limits:
     )
 
 
-def _end_dropped(master: Master, callbacks: Callbacks) -> None:
+def _end_dropped(master: Master, calls: Calls, callbacks: Callbacks) -> None:
     """The pool was collected, or the program ends, without close()."""
     if master.foreign:
         return
     master.drop(PoolTerminated("the pool was dropped, or the program ended, before this was done"))
     if not sys.is_finalizing():
+        calls.await_bars(_PATIENCE)
         callbacks.close(_PATIENCE)

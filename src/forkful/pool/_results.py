@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .._core import codec
 from .._core.wheel import Slot, run_quietly
-from ..errors import InitializerError, ResultTimeout, TaskCancelled
+from ..errors import InitializerError, PoolTerminated, ResultTimeout, TaskCancelled
 from ._callbacks import Callback, Callbacks
 from ._options import check_wait
 
 if TYPE_CHECKING:
     from .._core.books import Task
     from .._core.master import Master
+    from ._bars import Watch
     from ._feed import Feed
 
 T = TypeVar("T")
 
 Watcher = Callable[["AsyncResult[Any]"], object]
+
+_watching: Any = threading.RLock()  # held where a result gets its first watcher; few results have any
+os.register_at_fork(after_in_child=_watching._at_fork_reinit)
 
 
 class Home(Protocol):
@@ -35,9 +41,11 @@ class AsyncResult(Slot, Generic[T]):
 
     ``get`` and ``wait`` run the pool's loop while they wait, so that no other thread is needed for the result to
     arrive.  Callbacks run in a thread of their own, before the result is ready.
+
+    In a coroutine, ``await`` a result instead: see `__await__`.
     """
 
-    __slots__ = ("__weakref__", "_callback", "_error_callback", "_known", "_outcome", "_pool", "_task", "_watchers")
+    __slots__ = ("__weakref__", "_callback", "_early", "_error_callback", "_outcome", "_pool", "_task", "_watchers")
 
     def __init__(self, pool: Home, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
         self.settled = False
@@ -46,9 +54,9 @@ class AsyncResult(Slot, Generic[T]):
         self._callback = callback
         self._error_callback = error_callback
         self._outcome: tuple[bool, Any] | None = None  # (True, value) or (False, error), before it is ready
-        self._known: Slot | None = None  # settled with the outcome, for a callback that waits for it
         self._task: Task | None = None
-        self._watchers: deque[Watcher] | None = None
+        self._early: deque[Watcher] | None = None  # told of the outcome
+        self._watchers: deque[Watcher] | None = None  # told when it is ready, that is after the callback
         pool._master.pending.add(self)
 
     def ready(self) -> bool:
@@ -76,11 +84,16 @@ class AsyncResult(Slot, Generic[T]):
             pool._master.wait(self, timeout)
             return
         # The callback of this result may be behind the one that waits.
-        known = self._known
-        if known is None:
-            known = self._known = Slot()
-        if self._outcome is None:
+        known, wheel = Slot(), pool._master.wheel
+
+        def tell(_: AsyncResult[Any]) -> None:
+            wheel.settle(known)
+
+        self._when_known(tell)
+        try:
             pool._master.wait(known, timeout)
+        finally:
+            self._forget(tell)
 
     def get(self, timeout: float | None = None) -> T:
         """The call's value.
@@ -101,7 +114,28 @@ class AsyncResult(Slot, Generic[T]):
         if success:
             result: T = value
             return result
-        raise value
+        try:
+            raise value
+        finally:
+            del self, value  # the error's traceback holds this frame, and would hold the error
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """In a coroutine, `get` without holding up the event loop: ``await pool.apply_async(f, (x,))``.
+
+        No thread waits: the pool's background thread runs the pool's loop, and tells the event loop.
+
+        Cancelling the task that awaits, as ``asyncio.timeout`` and ``asyncio.wait_for`` do, cancels the work, as
+        ``cancel(kill=True)`` does.  That holds for whoever else waits for this result: they get `TaskCancelled`.  To
+        stop waiting and let the work go on, await ``asyncio.shield(result)``.
+
+        Raises:
+            BaseException: as `get`.
+        """
+        if not self.settled:
+            from ._awaiting import await_result  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+
+            yield from await_result(self)
+        return self.get()
 
     def _is_in_callback(self) -> bool:
         pool = self._pool
@@ -132,14 +166,45 @@ class AsyncResult(Slot, Generic[T]):
         """
         watchers = self._watchers
         if watchers is None:
-            watchers = self._watchers = deque()
+            with _watching:  # two threads may be here
+                if self._watchers is None:
+                    self._watchers = deque()
+                watchers = self._watchers
         watchers.append(watcher)
         if self.settled:
-            self._tell_watchers()
+            self._tell(watchers)
 
-    def _tell_watchers(self) -> None:
+    def _when_known(self, watcher: Watcher) -> None:
+        """`_when_settled`, but as soon as the outcome is known: the callback may be still to come."""
+        early = self._early
+        if early is None:
+            with _watching:
+                if self._early is None:
+                    self._early = deque()
+                early = self._early
+        early.append(watcher)
+        if self._outcome is not None:
+            self._tell(early)
+
+    def _when_had(self, watcher: Watcher) -> None:
+        """Have *watcher* called when `get`, in this thread, would wait no longer."""
+        pool = self._pool
+        if pool is not None and pool._callbacks.is_current():
+            self._when_known(watcher)
+        else:
+            self._when_settled(watcher)
+
+    def _forget(self, watcher: Watcher) -> None:
+        """Do not call *watcher*, unless that has been done."""
+        for watchers in (self._early, self._watchers):
+            if watchers:
+                try:
+                    watchers.remove(watcher)
+                except (ValueError, IndexError):  # told meanwhile, or it is among the others
+                    pass
+
+    def _tell(self, watchers: deque[Watcher]) -> None:
         """Each is told once, also where two threads are here: a deque gives each of its items to one of them."""
-        watchers = self._watchers
         while watchers:
             try:
                 watcher = watchers.popleft()
@@ -188,8 +253,8 @@ class AsyncResult(Slot, Generic[T]):
         if callback is None:
             self._settle(pool)
         else:
-            if self._known is not None:
-                pool._master.wheel.settle(self._known)
+            if self._early is not None:
+                self._tell(self._early)
             pool._callbacks.call(callback, self)
 
     def abandon_with(self, error: BaseException) -> None:
@@ -210,17 +275,17 @@ class AsyncResult(Slot, Generic[T]):
         self._pool = None
         master = pool._master
         master.pending.discard(self)
-        if self._known is not None:
-            master.wheel.settle(self._known)
         master.wheel.settle(self)
+        if self._early is not None:
+            self._tell(self._early)
         if self._watchers is not None:
-            self._tell_watchers()
+            self._tell(self._watchers)
 
 
 class MapResult(AsyncResult[list[T]]):
     """The results of one map, to come; ready when every element has ended.  ``get`` raises the first error by position."""
 
-    __slots__ = ("_error", "_error_at", "_left", "_lock", "_source", "_values")
+    __slots__ = ("_error", "_error_at", "_left", "_lock", "_source", "_values", "_watch")
 
     def __init__(
         self, pool: Home, length: int, callback: Callback | None = None, error_callback: Callback | None = None
@@ -232,6 +297,7 @@ class MapResult(AsyncResult[list[T]]):
         self._error: BaseException | None = None
         self._error_at = length
         self._source: Feed | None = None
+        self._watch: Watch | None = None
 
     def follow(self, source: Feed) -> None:
         """*source* makes this map's tasks; it is stopped when the map ends early."""
@@ -242,6 +308,8 @@ class MapResult(AsyncResult[list[T]]):
         with self._lock:
             self._values[index : index + len(values)] = values
             self._left -= len(values)
+            if self._watch is not None:
+                self._watch.count(len(values), 0)
         self._conclude()
 
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
@@ -296,6 +364,8 @@ class MapResult(AsyncResult[list[T]]):
             if self._error is None or index < self._error_at:
                 self._error, self._error_at = error, index
             self._left -= count
+            if self._watch is not None and not isinstance(error, PoolTerminated):
+                self._watch.count(count, count)
         self._conclude()
 
     def _conclude(self) -> None:
@@ -305,7 +375,22 @@ class MapResult(AsyncResult[list[T]]):
             else:
                 self._end(False, self._error)
 
+    def _end(self, success: bool, value: Any) -> None:
+        """With a progress bar the end is when that has shown it, as it is when a callback has run."""
+        if self._watch is None:
+            super()._end(success, value)
+        else:
+            self._watch.finish(functools.partial(super()._end, success, value))
+
+    def leave_bar(self, patience: float) -> None:
+        """Whoever waited has gone: no bar is to move on his terminal."""
+        if self._watch is not None:
+            self._watch.finish()
+            self._watch.await_shown(patience)
+
     def _settle(self, pool: Home) -> None:
         self._source = None
         self._values = []
+        if self._watch is not None:
+            self._watch.finish()  # if the map was ended from outside
         super()._settle(pool)
