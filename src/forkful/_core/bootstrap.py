@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import codec, faults, inner_threads, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
-from .gauge import Gauge
 from .injection import with_state
 from .journal import open_journals
 from .lanes import Lanes
@@ -130,7 +129,11 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
 def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup, state: dict[str, Any]) -> Worker | Lanes:
     journals = open_journals(ends.journal, setup.threads)
     faults.watch(ends.journal)
-    gauge = Gauge() if setup.measures else None
+    gauge: Gauge | None = None
+    if setup.measures:
+        from .gauge import Gauge  # late: few pools bound the memory of their workers
+
+        gauge = Gauge()
     functions = Known(state)
     permits = [Permits.adopt(fd) for fd in (ends.permits, *(inherited_fds[at] for at in setup.permits))]
     if setup.threads == 1:

@@ -13,13 +13,15 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from .channel import Frame, Permits, WorkerEnd
-from .gauge import Gauge
 from .journal import Journal
 from .messages import FORGET, FUNCTION, STOP
 from .worker import Known, Worker
+
+if TYPE_CHECKING:
+    from .gauge import Gauge
 
 
 class Lane:

@@ -17,11 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import codec
 from .channel import Frame, Permits, frame
-from .gauge import Gauge
 from .injection import with_state
 from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, THREAD, Journal, pack
 from .messages import (
@@ -43,6 +42,9 @@ from .messages import (
     VALUE,
     Entry,
 )
+
+if TYPE_CHECKING:
+    from .gauge import Gauge
 
 _GROUP_S = 25e-6  # below what opening a file costs: what has effects outside is rarely in company
 _TINY_S = 0.7e-6  # the loop's own share included; what is left is less than a system call: no effects outside
