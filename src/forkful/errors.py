@@ -85,7 +85,18 @@ class ResultTimeout(ForkfulError, multiprocessing.TimeoutError):
 
 
 class InitializerError(ForkfulError):
-    """The initializer failed in a worker; its own error is the ``__cause__``."""
+    """The initializer failed in a worker; its own error is the ``__cause__``.
+
+    Attributes:
+        pid: the worker process; None when there was none.
+        exitcode, memory, oom, dump: of a worker that ended in the initializer, as those of `WorkerDied`.
+    """
+
+    pid: int | None = None
+    exitcode: int | None = None
+    memory: int | None = None
+    oom: bool | None = None
+    dump: str = ""
 
 
 class EngineUnavailable(ForkfulError):
@@ -107,31 +118,112 @@ class TaskError(ForkfulError):
     stderr: str | None = None
 
 
+class Evidence:
+    """What is known of a process that has ended, beyond how: immutable, and pure."""
+
+    __slots__ = ("dump", "memory", "oom")
+
+    def __init__(self, memory: int | None = None, oom: bool | None = None, dump: str = "") -> None:
+        self.memory = memory
+        self.oom = oom
+        self.dump = dump
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Evidence) and self.facts() == other.facts()
+
+    def __hash__(self) -> int:
+        return hash((self.memory, self.oom, self.dump))
+
+    def __repr__(self) -> str:
+        return f"Evidence(memory={self.memory!r}, oom={self.oom!r}, dump={self.dump!r})"
+
+    def facts(self) -> dict[str, Any]:
+        """As attributes of an error."""
+        return {"memory": self.memory, "oom": self.oom, "dump": self.dump}
+
+    def crashed_thread(self) -> int | None:
+        """Which thread it was that crashed, as ``threading.get_ident`` tells it; None when that is not known."""
+        digits = self.dump.partition("Current thread 0x")[2].partition(" ")[0]
+        try:
+            return int(digits, 16)
+        except ValueError:  # nothing is there, or it was cut short
+            return None
+
+    def before(self, advice: str) -> str:
+        """*advice*, after the lines of the dump that say most: to go on with a message.
+
+        They are of the thread that crashed, from the innermost frame out to the last before our own.
+        """
+        lines = self.dump.splitlines()
+        if not lines:
+            return f"; {advice}"
+        head = [f"  {lines[0]}"] if lines[0].startswith("Fatal") else []
+        starts = [at for at, line in enumerate(lines) if line.startswith("Current thread")]
+        frames: list[str] = []
+        for line in lines[starts[0] + 1 :] if starts else ():
+            if not line.startswith("  File ") or _OUR_FRAMES in line:
+                break
+            frames.append(line)
+        if len(frames) > _INNER + _OUTER:
+            frames[_INNER:-_OUTER] = ["  ..."]
+        return "\n".join([":", *head, *frames, advice])
+
+
+NO_EVIDENCE = Evidence()
+
+_OUR_FRAMES = "/forkful/_core/"
+_INNER, _OUTER = 4, 2  # frames that are shown: where it was, and what it was asked for
+
+
 class WorkerDied(TaskError):
     """The worker process ended while it ran this task.
 
     Attributes:
         exitcode: as in ``multiprocessing``: negative for a signal, None when the system did not tell.
+        memory: the most that the process has held, in bytes (resident, as ``ru_maxrss``); where that is not known, what it
+            held when it last looked; None where that is not known either.
+        oom: True when the kernel says that it has killed a process for want of memory, which no other death explains;
+            False when it says that it has not; None when nobody asked, or it does not say.
+        dump: what ``faulthandler`` wrote as the process crashed: every thread's stack, the full text; else empty.
         cause: the task that is known to have brought the worker down, where that is another one: it ran beside this one,
             in a pool with ``threads=``.
     """
 
     exitcode: int | None = None
+    memory: int | None = None
+    oom: bool | None = None
+    dump: str = ""
     cause: str = ""
 
     @classmethod
-    def during(cls, task: str, pid: int | None, exitcode: int | None, because: str = "", cause: str = "") -> WorkerDied:
+    def during(
+        cls,
+        task: str,
+        pid: int | None,
+        exitcode: int | None,
+        because: str = "",
+        cause: str = "",
+        evidence: Evidence = NO_EVIDENCE,
+    ) -> WorkerDied:
         """The error for *task*, whose worker *pid* ended with *exitcode* (*because* of something we know)."""
-        message = f"{task}: its worker (pid {pid}) {describe_exit(exitcode)}"
+        message = f"{task}: its worker (pid {pid}) {describe_exit(exitcode, NO_EVIDENCE if cause else evidence)}"
         message += f" {because}" if because else ""
-        message += f"; {'retries=1 runs it again' if cause else _advice(exitcode)}"
-        return cls(message, task=task, pid=pid, exitcode=exitcode, cause=cause)
+        message += "; retries=1 runs it again" if cause else evidence.before(_advice(exitcode, evidence))
+        return cls(message, task=task, pid=pid, exitcode=exitcode, cause=cause, **evidence.facts())
 
 
 class TaskTimeout(TaskError, multiprocessing.TimeoutError):
-    """The task ran longer than its ``timeout=``; its worker was killed and replaced."""
+    """The task ran longer than its ``timeout=``; its worker was killed and replaced.
+
+    Attributes:
+        seconds: how long it might have run.
+        memory: the most that the worker has held, in bytes; None when that is not known.
+        dump: where it was, as ``faulthandler`` wrote it: every thread's stack; empty when the process was stopped.
+    """
 
     seconds: float | None = None
+    memory: int | None = None
+    dump: str = ""
 
 
 class TaskCancelled(TaskError):
@@ -177,7 +269,7 @@ _LOST_CURE = "(os.closerange?): close only what it has opened itself"
 _LOST = frozenset({LOST_CODE, -LOST_SIGNAL} - {-signal.SIGKILL})
 
 
-def describe_exit(exitcode: int | None) -> str:
+def describe_exit(exitcode: int | None, evidence: Evidence = NO_EVIDENCE) -> str:
     """How a process ended, in words: ``"was killed by SIGKILL"``, ``"left with exit code 1"``."""
     if exitcode is None:
         return "ended, how is not known"
@@ -189,23 +281,45 @@ def describe_exit(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
     except ValueError:
         name = f"signal {-exitcode}"
-    return f"was killed by {name}"
+    if exitcode != -signal.SIGKILL:
+        return f"was killed by {name}"
+    who = f"{name} by the kernel's out-of-memory killer" if evidence.oom else name
+    peak = f" (peak memory {_spell_size(evidence.memory)})" if evidence.memory else ""
+    return f"was killed by {who}{peak}"
 
 
-def advise_start(exitcode: int | None) -> str:
+def _spell_size(size: int) -> str:
+    for power, unit in ((9, "GB"), (6, "MB")):
+        if size >= 10**power:
+            return f"{size / 10**power:.3g} {unit}"
+    return f"{size / 1000:.0f} kB"
+
+
+def advise_start(exitcode: int | None, evidence: Evidence = NO_EVIDENCE) -> str:
     """What to do about a worker that ended in this way before it was ready."""
+    if evidence.oom:
+        return _LESS_MEMORY
     if exitcode in _LOST:
         return f"the initializer, or a module that it imports, did that {_LOST_CURE}"
     return "run the initializer and the imports of the task's module by hand to see why"
 
 
-def _advice(exitcode: int | None) -> str:
+_LESS_MEMORY = "use fewer processes, or give the program more memory"
+
+
+def _advice(exitcode: int | None, evidence: Evidence) -> str:
     if exitcode is None:
         return "whoever started it ended before it could tell; retries=1 runs it again"
     if exitcode in _LOST:
         return f"the task, or one before it in that process, did that {_LOST_CURE}; retries=1 runs it again"
+    if evidence.oom:
+        return f"{_LESS_MEMORY}; retries=1 runs it again"
+    if exitcode == -signal.SIGKILL and evidence.oom is False:
+        return "somebody killed it, and not the kernel for want of memory; retries=1 runs it again"
     if exitcode == -signal.SIGKILL:
         return "if nobody killed it, the kernel ran out of memory: use fewer processes; retries=1 runs it again"
+    if exitcode < 0 and evidence.dump:
+        return "it crashed outside Python, called from there (`dump` has the whole of it); retries=1 runs it again"
     if exitcode < 0:
         return "it crashed outside Python: run it alone under `python -X faulthandler`; retries=1 runs it again"
     return "the task ended the whole process (os._exit?): raise an exception instead; retries=1 runs it again"

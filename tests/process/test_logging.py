@@ -6,6 +6,7 @@ import logging
 import logging.handlers
 import multiprocessing
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_records_arrive(kept: Kept, start_method: str) -> None:
         record = kept.records[0]
         assert record.task == "task say"
         assert record.worker == record.process == pool._pool[0].pid != os.getpid()
-        assert "PoolWorker-1" in record.processName
+        assert re.fullmatch(r"(Fork|ForkServer|Spawn)PoolWorker-\d+", record.processName)
         assert (record.name, record.levelname, record.funcName) == ("tasks.of.tests", "INFO", "say")
         assert record.pathname == tasks.__file__
         assert record.args == (7,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_environment_of_a_worker(start_method: str, tmp_path: Path, monkeypatch:
         assert pool.apply(tasks.environment_of_worker) == (str(tmp_path), ["a name", "an argument"])
         assert pool.apply(only_here.answer) == 42
         name, daemon, authkey = pool.apply(_describe_process)
-        assert "PoolWorker-1" in name
+        assert re.fullmatch(r"(Fork|ForkServer|Spawn)PoolWorker-\d+", name)
         assert not daemon
         assert authkey == bytes(multiprocessing.current_process().authkey)
     sys.modules.pop("only_here")

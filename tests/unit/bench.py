@@ -10,6 +10,7 @@ from forkful._core.limits import Limits
 from forkful._core.messages import CALL, EACH, ERROR, VALUE, VALUES
 from forkful._core.state import State
 from forkful._core.steps import Deliver, Event, Exited, Fail, Finished, Instruction, Ready, Send, Submitted
+from forkful.errors import NO_EVIDENCE, Evidence
 
 MS = 1_000_000
 PID = 1000  # of the worker at seat 0; the others follow
@@ -146,9 +147,11 @@ class Bench:
         """The next element at *seat* raised."""
         return self.finish(seat, kind=ERROR)
 
-    def exit(self, seat: int, exitcode: int | None = -9, *, started: int = 0) -> list[Instruction]:
+    def exit(
+        self, seat: int, exitcode: int | None = -9, *, started: int = 0, evidence: Evidence = NO_EVIDENCE
+    ) -> list[Instruction]:
         """The worker at *seat* has ended, *started* elements after its start."""
-        return self(Exited(seat, exitcode, (started,), PID + seat))
+        return self(Exited(seat, exitcode, (started,), PID + seat, evidence))
 
     def learn(self, ns: int, function: int = 1) -> None:
         """An element of *function* is known to take *ns*."""

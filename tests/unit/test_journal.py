@@ -11,6 +11,7 @@ import pytest
 
 from forkful._core.journal import (
     DATA,
+    DUMP,
     LEDGER,
     RECORDS,
     SINCE,
@@ -57,7 +58,7 @@ def read(journal: Journal) -> tuple[int, list[tuple[int, int, bytes]]]:
 
 def test_new_page_is_empty(memory: int, reader: Journal) -> None:
     """Zeroed memory is an empty journal."""
-    assert os.fstat(memory).st_size == SIZE
+    assert os.fstat(memory).st_size == SIZE + DUMP
     assert read(reader) == (0, [])
     assert reader.read_progress() == (0, 0)
 
@@ -73,7 +74,7 @@ def test_memory_without_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
     fd = create_memory()
     try:
-        assert os.fstat(fd).st_size == SIZE
+        assert os.fstat(fd).st_size == SIZE + DUMP
         assert os.fstat(fd).st_nlink == 0
         assert not os.get_inheritable(fd)
     finally:

@@ -21,7 +21,6 @@ from forkful.pool._options import (
     check_options,
     check_size,
     check_wait,
-    cpu_count,
     start_method_of,
 )
 
@@ -34,48 +33,6 @@ def options(**changes: Any) -> Options:
 def shown(value: object) -> str:
     """How *value* looks in a message, as a pattern."""
     return re.escape(repr(value))
-
-
-# Processors.
-
-
-def test_processors_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not those of the machine."""
-    monkeypatch.delenv("FORKFUL_CPU_COUNT", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert cpu_count() == 3
-
-
-@pytest.mark.parametrize(("told", "count"), [(8, 8), (None, 1)])
-def test_processors_where_the_system_does_not_say(
-    monkeypatch: pytest.MonkeyPatch, told: int | None, count: int
-) -> None:
-    """Then those of the machine, and one if nobody knows."""
-    monkeypatch.delenv("FORKFUL_CPU_COUNT", raising=False)
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: told)
-    assert cpu_count() == count
-
-
-def test_processors_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user knows best; an empty variable says nothing."""
-    monkeypatch.setenv("FORKFUL_CPU_COUNT", "12")
-    assert cpu_count() == 12
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    monkeypatch.setenv("FORKFUL_CPU_COUNT", "1")
-    assert cpu_count() == 1
-    monkeypatch.setenv("FORKFUL_CPU_COUNT", "")
-    assert cpu_count() == 2
-
-
-def test_processors_by_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message has the variable, what it is, and what to do."""
-    for text in ("0", "-1", "two", "1.5", " 3"):
-        monkeypatch.setenv("FORKFUL_CPU_COUNT", text)
-        message = f"FORKFUL_CPU_COUNT is {text!r}; set it to a whole number from 1 up, or unset it"
-        with pytest.raises(ValueError, match=re.escape(message)):
-            cpu_count()
 
 
 # Limits of a task.

@@ -14,7 +14,6 @@ from forkful._core.steps import (
     Exited,
     Finished,
     Hire,
-    Kill,
     Look,
     Ready,
     Recall,
@@ -25,6 +24,7 @@ from forkful._core.steps import (
     Stop,
     Taken,
     Tick,
+    Trace,
     Unstarted,
 )
 from forkful.errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied
@@ -235,7 +235,7 @@ def test_a_time_out_waits_for_the_others() -> None:
     assert bench.submit(call("later")) == [], "the free thread gets nothing"
     assert bench.state.due == 1500 * MS
     assert bench.finish(1) == [Look(0)]
-    assert bench(Seen(0, 1, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 1, 0)) == [Trace(0)]
     assert {seat.state for seat in bench.state.seats.values()} == {KILLED}
     bench(Exited(0, -9, (1, 1, 0), PID))
     assert isinstance(error_of(slow), TaskTimeout)
@@ -254,7 +254,7 @@ def test_a_time_out_waits_no_longer_than_the_grace() -> None:
     assert bench(Taken(1, 0), Taken(2, 0)) == []
     assert bench(Tick(), after=499 * MS) == []
     assert bench(Tick(), after=1 * MS) == [Look(0)]
-    assert bench(Seen(0, 1, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 1, 0)) == [Trace(0)]
     bench(Exited(0, -9, (1, 1, 1), PID))
     assert isinstance(error_of(slow), TaskTimeout)
     error = error_of(other)

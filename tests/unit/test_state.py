@@ -29,6 +29,7 @@ from forkful._core.steps import (
     Taken,
     Terminate,
     Tick,
+    Trace,
     Unstarted,
 )
 from forkful.errors import InitializerError, PoolTerminated, TaskCancelled, TaskTimeout, WorkerDied
@@ -410,7 +411,7 @@ def test_timeout_from_look_to_kill() -> None:
     assert bench(Seen(0, 1, 0)) == [Recall(0, 2)]
     assert bench(Taken(0, 1)) == [Look(0)]
     assert (behind.state, bench.seat().state) == (QUEUED, RECALLED)
-    assert bench(Seen(0, 1, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 1, 0)) == [Trace(0)]
     assert outcome(slow) is None
     assert bench.exit(0, -9, started=1) == [Start(1)]
     error = error_of(slow)
@@ -430,7 +431,7 @@ def test_timeout_with_nothing_behind_it() -> None:
     assert bench(Seen(0, 1, 0)) == [Recall(0, 1)]
     assert bench(Taken(0, 0)) == [Look(0)]
     assert bench.seat().state == BUSY
-    assert bench(Seen(0, 1, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 1, 0)) == [Trace(0)]
 
 
 def test_timeout_counts_from_the_start_of_the_element() -> None:
@@ -470,7 +471,7 @@ def test_timeout_against_the_end_of_another_element() -> None:
     bench(Seen(0, 1, 0))
     bench(Taken(0, 0))
     bench.finish(0)
-    assert bench(Seen(0, 2, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 2, 0)) == [Trace(0)]
     bench.exit(0, started=2)
     assert bench.state.stats["failed"] == 1
 
@@ -490,10 +491,10 @@ def test_look_between_two_elements() -> None:
 def test_look_before_the_first_element() -> None:
     """The clock of an element that has not begun starts anew."""
     bench = Bench()
-    bench.run(call(timeout=SECOND))
-    assert bench(Tick(), after=SECOND) == [Look(0)]
+    bench.run(call(timeout=100 * MS))
+    assert bench(Tick(), after=100 * MS) == [Look(0)]
     assert bench(Seen(0, 0, 0)) == []
-    assert bench.state.due == 2 * SECOND
+    assert bench.state.due == 200 * MS
 
 
 def test_timeout_is_retried() -> None:
@@ -520,7 +521,7 @@ def test_timeout_of_one_element_of_a_map() -> None:
     bench(Tick(), after=SECOND)
     assert bench(Seen(0, 2, 0)) == [Recall(0, 3)]
     bench(Taken(0, 2))
-    assert bench(Seen(0, 2, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 2, 0)) == [Trace(0)]
     bench.exit(0, started=2)
     assert results(task).errors() == {1: "TaskTimeout"}
     (rest,) = bench.state.backlog
@@ -535,7 +536,7 @@ def test_element_that_finished_before_the_kill() -> None:
     bench(Tick(), after=SECOND)
     bench(Seen(0, 1, 0))
     bench(Taken(0, 0))
-    assert bench(Seen(0, 1, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 1, 0)) == [Trace(0)]
     bench.finish(0)
     bench.exit(0, started=1)
     assert outcome(task) == (1, VALUE, b"")
@@ -905,7 +906,7 @@ def test_one_look_for_two_reasons() -> None:
     bench.now = SECOND
     assert bench(Cancel([task], kill=True)) == [Recall(0, 1)]
     assert bench(Taken(0, 0)) == [Look(0)]
-    assert bench(Seen(0, 1, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 1, 0)) == [Trace(0)]
     bench.exit(0, started=1)
     assert isinstance(outcome(task), TaskCancelled)
 
@@ -920,7 +921,7 @@ def test_look_that_was_under_way_makes_no_certainty() -> None:
     assert bench(Seen(0, 1, 0)) == [Recall(0, 2)]
     assert bench(Seen(0, 1, 0)) == []
     assert bench(Taken(0, 1)) == [Look(0)]
-    assert bench(Seen(0, 1, 0)) == [Kill(0, gently=False)]
+    assert bench(Seen(0, 1, 0)) == [Trace(0)]
 
 
 def test_worker_that_was_condemned_for_what_has_ended() -> None:

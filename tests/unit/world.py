@@ -42,6 +42,7 @@ from forkful._core.steps import (
     Taken,
     Terminate,
     Tick,
+    Trace,
     Unstarted,
 )
 from forkful.errors import InitializerError, PoolTerminated, TaskCancelled, TaskTimeout, WorkerDied
@@ -124,7 +125,7 @@ class World:
 
     def __init__(self, random: Random, limits: Limits) -> None:
         self.random = random
-        self.state = State(limits._replace(grace=5 * MS))
+        self.state = State(limits._replace(finalizer=random.random() < 0.5, grace=5 * MS))
         self.threads = limits.threads
         self.most = limits.most  # there ever were to be
         self.now = 0
@@ -341,7 +342,7 @@ class World:
     def _execute(self, order: Instruction, events: list[Event]) -> None:
         if isinstance(order, Start):
             self._start(order.worker, events)
-        elif isinstance(order, Stop | Kill):
+        elif isinstance(order, Stop | Kill | Trace):
             self._end_process(order)
         else:
             assert isinstance(order, Send | Look | Recall)
@@ -349,13 +350,17 @@ class World:
             if not lane.process.buried:
                 self._tell(lane, order, events)
 
-    def _end_process(self, order: Stop | Kill) -> None:
+    def _end_process(self, order: Stop | Kill | Trace) -> None:
         process = self.processes[order.worker]
         if process.buried:
             return
         if isinstance(order, Stop):
             for lane in process.lanes:
                 lane.down.append("stop")
+        elif isinstance(order, Trace):
+            if self.random.random() < 0.7:  # else it is stopped, or slow to end
+                process.put_down = True
+                self._die(process, -9)
         elif not order.gently or self.random.random() < 0.5:
             process.put_down = True
             self._die(process, -15 if order.gently else -9)

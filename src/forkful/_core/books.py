@@ -158,8 +158,8 @@ class Seat:
     """One thread of a worker in the state machine's books: it runs one element at a time, in the order it was sent them."""
 
     __slots__ = (
-        "changed", "condemned", "finished", "hides", "key", "load", "looking", "overdue", "recalling", "recalls", "sent",
-        "since", "state", "worker",
+        "changed", "condemned", "finished", "heard", "hides", "key", "load", "looking", "overdue", "recalling", "recalls",
+        "sent", "since", "state", "worker",
     )  # fmt: skip  # one line a letter would be fourteen lines of names
 
     def __init__(self, worker: Worker, key: int) -> None:
@@ -170,6 +170,7 @@ class Seat:
         self.load = 0  # elements in `sent` without a result
         self.finished = 0  # elements it has given results for, ever: what STARTED in its journal compares with
         self.changed = 0  # when its first task last changed, as far as we know
+        self.heard = 0  # when it last reported a result, or was sent something after it had nothing
         self.since: int | None = None  # when the running element started, if we have looked
         self.hides = False  # may have results that it has not sent, which a long element would keep from us
         self.recalls = False  # a recall was tried since its last batch

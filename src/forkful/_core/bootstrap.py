@@ -14,19 +14,23 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import codec, contexts, logs, signals
+from . import codec, contexts, faults, inner_threads, logs, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
+from .injection import with_state
 from .journal import open_journals
 from .lanes import Lanes
 from .messages import BY_THREAD, SETUP, Setup
-from .worker import Worker
+from .worker import Known, Worker
+
+if TYPE_CHECKING:
+    from .equipment import Hooks  # nothing that a worker needs
 
 inherited_fds: list[int] = []  # in the child: descriptors that objects in initargs asked for, by number
 
-inherited_initializer: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []  # in a forked child: to be run as it is
+inherited_hooks: list[Hooks] = []  # in a forked child: as they are, not pickled
 
 
 class InheritedFd:
@@ -103,36 +107,46 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     kind, _, _, body = received
     assert kind == SETUP, kind
     setup: Setup = codec.loads(body)
-    worker = _make_worker(ends, channel, setup)
+    state: dict[str, Any] = {}
+    worker = _make_worker(ends, channel, setup, state)
     os.register_at_fork(after_in_child=worker.disown)
     os.register_at_fork(after_in_child=logs.disown)
     logs.install(worker.note_log, setup.logs, inherited=setup.sys_path is None)
     _become(setup, this)
+    finalizers: list[Callable[[], object]] = []
+    stopped = False
     try:
-        if worker.prepare(_initializer_of(setup)):
-            _serve(worker, setup)
+        if worker.prepare(_preparation(setup, state, finalizers)):
+            stopped = _serve(worker, setup)
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
     except OSError:
         from ..errors import LOST_CODE  # late, as in `codec`
 
         sys.exit(LOST_CODE)  # a task, whose own errors do not come here, has closed what we need
+    if stopped and finalizers:
+        worker.conclude(finalizers[0])
 
 
-def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup) -> Worker | Lanes:
+def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup, state: dict[str, Any]) -> Worker | Lanes:
     journals = open_journals(ends.journal, setup.threads)
-    os.close(ends.journal)
     codec.wire = ends.wire
+    faults.watch(ends.journal)
+    gauge: Gauge | None = None
+    if setup.measures:
+        from .gauge import Gauge  # late: few pools bound the memory of their workers
+
+        gauge = Gauge()
+    known = Known(state)
     permits = [Permits.adopt(fd) for fd in (ends.permits, *(inherited_fds[at] for at in setup.permits))]
     if setup.threads == 1:
-        return Worker(channel, journals[0], permits[0])
-    return Lanes(channel, journals, permits)
+        return Worker(channel, journals[0], permits[0], known, gauge=gauge)
+    return Lanes(channel, journals, permits, known, gauge)
 
 
-def _serve(worker: Worker | Lanes, setup: Setup) -> None:
+def _serve(worker: Worker | Lanes, setup: Setup) -> bool:
     if setup.capture is None:
-        worker.serve()
-        return
+        return worker.serve()
     from . import output  # for those only that ask for it
 
     kept: output.Output | output.ThreadedOutput
@@ -144,7 +158,7 @@ def _serve(worker: Worker | Lanes, setup: Setup) -> None:
     kept.start()
     try:
         worker.keep(kept)
-        worker.serve()
+        return worker.serve()
     finally:
         kept.stop()
 
@@ -155,6 +169,8 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
     this._identity = setup.identity
     this._parent_pid = setup.parent_pid  # type: ignore[attr-defined]
     codec.by_value = setup.by_value
+    if setup.environment:
+        inner_threads.limit(setup.environment)
     if setup.processors:
         os.sched_setaffinity(0, setup.processors)
     if setup.sys_path is None:
@@ -183,21 +199,27 @@ def _become(setup: Setup, this: _WorkerProcess) -> None:
         _import_main_when_asked(setup.main)
 
 
-def _initializer_of(setup: Setup) -> Callable[[], None] | None:
-    packed = setup.initializer
-    inherited = inherited_initializer.pop() if inherited_initializer else None
+def _preparation(
+    setup: Setup, state: dict[str, Any], finalizers: list[Callable[[], object]]
+) -> Callable[[], None] | None:
+    """What is to be done before the first task: run the initializer, and have the finalizer at hand in *finalizers*."""
+    packed = setup.hooks
+    inherited = inherited_hooks.pop() if inherited_hooks else None
     if packed is None and inherited is None:
         return None
 
-    def run() -> None:
+    def prepare() -> None:
         if inherited is not None:
-            function, args = inherited
+            initializer, args, finalizer = inherited
         else:
             with logs.without_new_handlers():
-                function, args = codec.loads(packed or b"")
-        function(*args)
+                initializer, args, finalizer = codec.loads(packed or b"")
+        if initializer is not None:
+            with_state(initializer, state)(*args)
+        if finalizer is not None:
+            finalizers.append(with_state(finalizer, state))
 
-    return run
+    return prepare
 
 
 def _import_main_when_asked(reference: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from typing import NoReturn
 from . import bootstrap
 from .ends import Ends
 from .forks import hold, note, note_fork
+from .gauge import own_peak, peak_of
 
 _PACKAGE = __package__
 _HAVE_PIDFD = hasattr(os, "pidfd_open")
@@ -38,6 +39,7 @@ class Child:
 
     def __init__(self) -> None:
         self.exitcode: int | None = None
+        self.memory = 0  # the most that it has held, in bytes, when the system has told
         self.ended = False
         self.refusal: OSError | None = None  # why there has never been a process
         self._pidfd = -1  # once it is known, where the kernel has them
@@ -140,13 +142,14 @@ class DirectChild(Child):
             self.ended = True
         if not self.ended:
             try:
-                pid, status = os.waitpid(self._born[0], flags)
+                pid, status, usage = os.wait4(self._born[0], flags)
             except ChildProcessError:  # somebody else in this program has reaped it: how it ended is lost
                 self.ended = True
             else:
                 if pid:
                     self.ended = True
                     self.exitcode = os.waitstatus_to_exitcode(status)
+                    self.memory = peak_of(usage)
         return self.ended
 
     def collect(self) -> bool:
@@ -176,6 +179,13 @@ class SpawnedChild(DirectChild):
 
     def start(self, ends: Ends, extra: list[int]) -> None:
         self.execute("worker", [*ends, *extra])
+
+    def _wait(self, flags: int) -> bool:
+        if super()._wait(flags) and self.memory <= own_peak():
+            self.memory = (
+                0  # what is told is at least what this process had held when it started that one: our own peak
+            )
+        return self.ended
 
 
 class ForkedChild(DirectChild):

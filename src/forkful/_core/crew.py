@@ -10,15 +10,16 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LOST_SIGNAL, InitializerError
-from . import codec, output
+from ..errors import LOST_SIGNAL, Evidence, InitializerError
+from . import codec, oom, output
 from .channel import frame
 from .forks import above_standard_streams
 from .functions import Functions
-from .journal import Record, split
+from .journal import MEMORY, THREAD, Record, split
 from .messages import (
     BATCH,
     DETACH,
@@ -40,6 +41,7 @@ from .messages import (
     STOP,
     UNSHARE,
 )
+from .signals import TRACE_SIGNAL
 from .steps import (
     Dropped,
     Event,
@@ -56,6 +58,7 @@ from .steps import (
     Start,
     Stop,
     Taken,
+    Trace,
     Unstarted,
 )
 from .supervisor import Post, Supervisor
@@ -70,7 +73,7 @@ _POLL_MOST_MS = 2**31 - 1  # 24 days: who waits longer waits again
 _UP, _DOWN, _LIFE = range(3)  # what a watched descriptor is: the channel to receive from or to send to, or the process
 _FLAGS = {_UP: select.POLLIN, _DOWN: select.POLLOUT, _LIFE: select.POLLIN}
 
-Order = Start | Send | Look | Recall | Stop | Kill
+Order = Start | Send | Look | Recall | Stop | Kill | Trace
 
 
 class Crew:
@@ -186,8 +189,11 @@ class Crew:
         if post.channel.unsent:
             self._watch_writing(worker, post)
 
-    def _kill(self, order: Kill, post: Post, events: list[Event]) -> None:
-        self._supervisor.kill(post, gently=order.gently)
+    def _kill(self, order: Kill | Trace, post: Post, events: list[Event]) -> None:
+        if isinstance(order, Trace):
+            self._supervisor.trace(post)
+        else:
+            self._supervisor.kill(post, gently=order.gently)
         assert post.child is not None
         if post.child.ended:  # it was given up before it was born: nothing else will tell
             self._bury(order.worker, events)
@@ -339,7 +345,8 @@ class Crew:
                     else (count, kind, blob)
                     for count, kind, blob in records
                 ]
-            events.append(Finished(worker * self._threads + lane, records, elements, ns, cpu))
+            memory = post.journals[lane].words[MEMORY]
+            events.append(Finished(worker * self._threads + lane, records, elements, ns, cpu, memory))
 
     def _watch(self, fd: int, worker: int, what: int) -> None:
         self._watched[fd] = (worker, what)
@@ -432,11 +439,26 @@ class Crew:
         error.__cause__ = cause
         return error
 
+    @staticmethod
+    def _gather_evidence(post: Post) -> tuple[Evidence, int | None]:
+        """What is left of a worker that has ended, what the system says of its end, and which of its threads crashed."""
+        child: Any = post.child
+        # Whoever has left in good order has written nothing; and what we have killed ourselves, nobody else has.
+        dump = post.journals[0].read_dump() if child.exitcode != 0 else ""
+        killed = child.exitcode == -signal.SIGKILL and not post.condemned
+        held = max(journal.words[MEMORY] for journal in post.journals)
+        evidence = Evidence(child.memory or held or None, oom.claim() if killed else None, dump)
+        threads = [journal.words[THREAD] for journal in post.journals]
+        crashed = evidence.crashed_thread()
+        return evidence, threads.index(crashed) if crashed in threads and not post.condemned else None
+
     def _bury(self, worker: int, events: list[Event]) -> None:
         """A worker's process has ended: take over what it left, then tell."""
         post = self.posts[worker]
         child: Any = post.child
         child.await_end()
+        if post.condemned and child.exitcode == -(TRACE_SIGNAL or 0):
+            child.exitcode = -signal.SIGKILL  # which of our two signals was quicker tells nobody anything
         self._read_frames(worker, post, events, drain=True)
         started = []
         for lane, journal in enumerate(post.journals):
@@ -451,7 +473,8 @@ class Crew:
         if child.refusal is not None:
             events.append(Unstarted(worker, _no_worker(child.refusal)))
         else:
-            events.append(Exited(worker, child.exitcode, started, child.pid))
+            evidence, crashed = self._gather_evidence(post)
+            events.append(Exited(worker, child.exitcode, started, child.pid, evidence, crashed))
         # By worker and not by number: a child that has lost its mold has changed its descriptor.
         for fd in [fd for fd, (owner, _) in self._watched.items() if owner == worker]:
             self._unwatch(fd)

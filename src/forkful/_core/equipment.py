@@ -5,6 +5,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+Hooks = tuple[Callable[..., object] | None, tuple[Any, ...], Callable[..., object] | None]
+
 
 class Equipment(NamedTuple):
     """What every worker of a pool is equipped with; all of it by keyword."""
@@ -19,3 +21,9 @@ class Equipment(NamedTuple):
         tuple[int, ...], ...
     ] = ()  # that workers are bound to: each to one set of these, shared out evenly
     capture: bool = False  # what a task prints comes back with its result
+
+    def hooks(self) -> Hooks | None:
+        """The initializer with its arguments, and the finalizer, as a worker gets them; None when there are neither."""
+        if self.initializer is None:
+            return None if self.finalizer is None else (None, (), self.finalizer)
+        return (*self.initializer, self.finalizer)

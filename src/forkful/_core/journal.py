@@ -5,11 +5,13 @@ and *which results were complete but not yet sent?*  The worker alone writes, th
 worker is dead or has been in one element for long; so nothing here is locked.
 
 Layout: a few 64-bit words, an index of records (64 bits each), the records' bytes.  A worker with several threads has a
-page for each of them, one behind the other in the same memory.
+page for each of them, one behind the other in the same memory.  Behind the last is the place where a crash of the process is
+described (`faults.watch`): text, up to the first zero byte.
 
 - ``STARTED``: how many elements this worker has started, ever; `IN_INITIALIZER` while the initializer runs.
 - ``SINCE``: when the newest started, in nanoseconds of ``time.monotonic_ns``, one clock for all processes of a machine.
 - ``THREAD``: which thread of the worker this is (``threading.get_ident``), where it has several.
+- ``MEMORY``: bytes that the worker's process held when it was last measured; 0 where nobody asks for that.
 - ``LEDGER``: serial number of the first record in the page, shifted, plus how many records the page holds.  One word,
   one store: a reader that finds the same serial number before and after copying has copied whole records.
 
@@ -24,7 +26,7 @@ import mmap
 import os
 from typing import Any
 
-STARTED, SINCE, LEDGER, THREAD = range(4)
+STARTED, SINCE, LEDGER, THREAD, MEMORY = range(5)
 IN_INITIALIZER = -1
 WORDS = 8
 RECORDS = 4096
@@ -32,6 +34,7 @@ INDEX_AT = WORDS * 8
 DATA_AT = INDEX_AT + RECORDS * 8
 DATA = 128 * 1024
 SIZE = DATA_AT + DATA
+DUMP = 64 * 1024
 
 _SERIAL_SHIFT = 16  # RECORDS fits below it
 _COUNT_MASK = (1 << _SERIAL_SHIFT) - 1
@@ -41,7 +44,7 @@ Record = tuple[int, int, Any]  # elements, kind (messages.VALUE …), bytes or, 
 
 
 def create_memory(pages: int = 1) -> int:
-    """A descriptor of anonymous zeroed memory for so many *pages* of `SIZE` bytes: no name, gone with its last user."""
+    """A descriptor of anonymous zeroed memory for so many *pages*, and a dump: no name, gone with its last user."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("forkful-journal", os.MFD_CLOEXEC)
     else:  # macOS: a file that loses its name at once
@@ -50,7 +53,7 @@ def create_memory(pages: int = 1) -> int:
         fd, path = tempfile.mkstemp(prefix="forkful-journal-")
         os.unlink(path)
     try:
-        os.ftruncate(fd, pages * SIZE)
+        os.ftruncate(fd, pages * SIZE + DUMP)
     except BaseException:
         os.close(fd)
         raise
@@ -76,8 +79,13 @@ def split(index: memoryview | list[int], data: memoryview) -> list[Record]:
 
 def open_journals(fd: int, pages: int = 1) -> list[Journal]:
     """One side's view of the pages in the memory behind descriptor *fd*, which stays the caller's to close."""
-    memory = mmap.mmap(fd, pages * SIZE)
+    memory = mmap.mmap(fd, pages * SIZE + DUMP)
     return [Journal(memory, page) for page in range(pages)]
+
+
+def find_dump(fd: int) -> int:
+    """Where in the memory behind descriptor *fd* a dump goes."""
+    return os.fstat(fd).st_size - DUMP
 
 
 class Journal:
@@ -139,6 +147,12 @@ class Journal:
         if self.words[LEDGER] >> _SERIAL_SHIFT != serial or total > DATA:
             return serial, []
         return serial, split(index, memoryview(data))
+
+    def read_dump(self) -> str:
+        """What ``faulthandler`` has written of the worker's end; empty when it had no reason to.  Of the whole process."""
+        size = len(self._map)
+        end = self._map.find(b"\0", size - DUMP)
+        return self._map[size - DUMP : end if end >= 0 else size].decode("utf-8", "replace")
 
     def close(self) -> None:
         """Let go of the page; with the last one the memory is unmapped."""

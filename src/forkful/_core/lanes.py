@@ -22,6 +22,7 @@ from .messages import BATCH, RECALL, STOP
 from .worker import Known, Worker
 
 if TYPE_CHECKING:
+    from .gauge import Gauge
     from .output import Output, ThreadedOutput
 
 
@@ -62,16 +63,25 @@ class Lanes:
         end: the channel they share.
         journals: one for each.
         permits: one for each.
+        known: what the process knows.
+        gauge: likewise, where they tell how much memory the process holds.
     """
 
-    def __init__(self, end: WorkerEnd, journals: list[Journal], permits: list[Permits]) -> None:
+    def __init__(
+        self,
+        end: WorkerEnd,
+        journals: list[Journal],
+        permits: list[Permits],
+        known: Known,
+        gauge: Gauge | None = None,
+    ) -> None:
         end.brisk_ns = 0
         self._end = end
-        self._known = Known()
+        self._known = known
         self._own = threading.local()  # .worker
         self._lanes = [Lane(end) for _ in journals]
         self._workers = [
-            Worker(lane, journal, permit, self._known, lane=number, measures=True)
+            Worker(lane, journal, permit, known, lane=number, measures=True, gauge=gauge)
             for number, (lane, journal, permit) in enumerate(zip(self._lanes, journals, permits, strict=True))
         ]
         self._threads: dict[int, threading.Thread] = {}
@@ -99,8 +109,12 @@ class Lanes:
         """As `Worker.prepare`, for all of them."""
         return self._workers[0].prepare(initializer)
 
-    def serve(self) -> None:
-        """Pass frames on until STOP, or the master's end."""
+    def conclude(self, finalizer: Callable[[], object]) -> None:
+        """As `Worker.conclude`, in the main thread, when all of them have ended."""
+        self._workers[0].conclude(finalizer)
+
+    def serve(self) -> bool:
+        """Pass frames on until STOP, or the master's end; whether it was STOP."""
         while (received := self._end.receive()) is not None:
             kind, lane, number, body = received
             if kind == STOP:
@@ -112,6 +126,7 @@ class Lanes:
         for number, thread in self._threads.items():
             self._lanes[number].put(received)
             thread.join()
+        return received is not None
 
     def _put(self, number: int, received: Frame) -> None:
         if number not in self._threads:

@@ -15,4 +15,5 @@ class Limits(NamedTuple):
     auto: bool = False  # a function gets as many of those as it makes use of
     memory: int | None = None  # bytes that a worker may hold between two tasks
     idle: int | None = None  # that a worker beyond the least may have nothing to do; None: for ever
-    grace: int = 500_000_000  # between SIGTERM and SIGKILL
+    finalizer: bool = False  # workers have something to do before they leave
+    grace: int = 500_000_000  # between SIGTERM, or being told to leave when the pool is ended, and SIGKILL

@@ -4,7 +4,7 @@ A frame is a header (kind, lane, a small number, the length of the body) and a b
 lane says which of a worker's threads a frame is for, or comes from; frames of the whole worker have lane 0.
 
 =========  ====  =======================================================================================
-SETUP      down  the worker's environment and initializer (`Setup`); the first frame, once
+SETUP      down  the worker's environment, initializer, finalizer (`Setup`); the first frame, once
 FUNCTION   down  number = key, body = the pickled function; before the first batch that names the key
 FORGET     down  number = key: no batch names it any more
 BATCH      down  a pickled list of `Entry`: tasks to run in this order
@@ -83,11 +83,13 @@ class Setup:
     sys_path: list[str] | None  # None under fork: everything is inherited
     sys_argv: list[str]
     directory: str | None
+    environment: dict[str, str]  # how many threads libraries may start, see `inner_threads`; empty: as they please
     processors: tuple[int, ...]  # to be bound to; empty: as the parent
     tracker: int | None  # which of the extra descriptors is multiprocessing's resource tracker's
     main: dict[str, str]  # how to find the parent's __main__, for multiprocessing.spawn.prepare; empty if it cannot be
     by_value: bool  # that __main__ cannot be found: what is defined in it travels by value
-    initializer: bytes | None  # (function, args), pickled; None when there is none, and under fork, which inherits it
+    measures: bool  # it keeps a record of the memory that it holds
+    hooks: bytes | None  # `equipment.Hooks`, pickled; None when there are none, and under fork, which inherits them
 
     def __init__(self, **attributes: Any) -> None:  # a NamedTuple of so many would take a millisecond of each import
         self.__dict__.update(attributes)

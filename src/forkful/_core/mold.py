@@ -8,8 +8,8 @@ Protocol, over a stream socket to the one parent process:
 - Each request is one byte carrying descriptors: a status socket, then a worker's `Ends`, then extra ones.
 - On the status socket the worker itself tells its pid, with its pidfd (where the kernel has them), before it does
   anything else: so whoever has heard of a worker by its channel can read its pid without waiting, even if the mold has
-  been stopped meanwhile.  When the worker has ended, the mold tells its exit code; or at once why there is no worker.
-  Then it closes the socket; end-of-file without either means that the mold died.
+  been stopped meanwhile.  When the worker has ended, the mold tells its exit code and the most memory that it has held;
+  or at once why there is no worker.  Then it closes the socket; end-of-file without either means that the mold died.
 - When the parent's end is closed the mold kills what is left and goes.
 """
 
@@ -26,10 +26,11 @@ from collections.abc import Sequence
 
 from . import bootstrap
 from .ends import ENDS, Ends
+from .gauge import peak_of
 from .signals import ignore
 from .wire import receive_fds, send_fds
 
-STATUS = struct.Struct("=cqq")  # kind, pid, number
+STATUS = struct.Struct("=cqqq")  # kind, pid, number, the most memory that it has held (bytes)
 BORN, DIED, UNBORN = b"P", b"X", b"E"  # number: 0, exit code, errno
 
 
@@ -89,9 +90,11 @@ class _Mold:
         return None
 
     @staticmethod
-    def _tell(status: socket.socket, kind: bytes, pid: int, number: int, fds: Sequence[int] = ()) -> None:
+    def _tell(
+        status: socket.socket, kind: bytes, pid: int, number: int, memory: int = 0, fds: Sequence[int] = ()
+    ) -> None:
         try:
-            send_fds(status, STATUS.pack(kind, pid, number), fds)
+            send_fds(status, STATUS.pack(kind, pid, number, memory), fds)
         except OSError:
             pass  # the parent has given up this worker, or is gone: the lifeline ends it
 
@@ -107,18 +110,18 @@ class _Mold:
         pidfds: list[int] = []
         with contextlib.suppress(AttributeError, OSError):
             pidfds.append(os.pidfd_open(pid))
-        self._tell(status, BORN, pid, 0, pidfds)
+        self._tell(status, BORN, pid, 0, fds=pidfds)
         for fd in (status.detach(), *pidfds):
             os.close(fd)
         return bootstrap.run_child(Ends(*fds[:ENDS]), fds[ENDS:], ())
 
     def _reap(self) -> None:
         while self._status:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
             sock = self._status.pop(pid)
-            self._tell(sock, DIED, pid, os.waitstatus_to_exitcode(status))
+            self._tell(sock, DIED, pid, os.waitstatus_to_exitcode(status), peak_of(usage))
             sock.close()
 
 

@@ -63,7 +63,7 @@ class MoldChild(Child):
         if len(data) < mold.STATUS.size:
             self._lose_mold()
             return
-        kind, pid, number = mold.STATUS.unpack(data)
+        kind, pid, number, memory = mold.STATUS.unpack(data)
         if kind == mold.BORN:
             self._pid = pid
             self._pidfd = fds[0] if fds else -1
@@ -73,6 +73,7 @@ class MoldChild(Child):
         if kind == mold.DIED:
             self._pid = pid
             self.exitcode = number
+            self.memory = memory
         else:
             self.refusal = OSError(number, os.strerror(number))
         self.ended = True

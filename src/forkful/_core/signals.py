@@ -13,8 +13,12 @@ from types import FrameType
 _F_SETSIG = getattr(fcntl, "F_SETSIG", None)
 
 
+# Has a worker write down where it is, and end: see `faults`.  A number that nobody else uses; where there is none to
+# spare (macOS), a worker ends without a word.
+TRACE_SIGNAL: int | None = signal.SIGRTMAX - 4 if hasattr(signal, "SIGRTMAX") else None
+
 # Those a worker must get, whatever the thread that started it had blocked.
-WORKERS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+WORKERS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, *([TRACE_SIGNAL] if TRACE_SIGNAL is not None else []))
 
 
 def ignore(_signum: int, _frame: FrameType | None) -> None:

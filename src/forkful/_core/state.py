@@ -64,9 +64,14 @@ from .steps import (
     Tell,
     Terminate,
     Tick,
+    Trace,
     Unstarted,
 )
 from .verdict import Company, explain_cancelling, explain_company, explain_death, explain_failed_start
+
+_TRACE_NS = 20_000_000  # between the signal that has a worker tell where it is, and SIGKILL
+_QUIET_NS = 200_000_000  # the least that a worker gets to start what has a time-out
+_SILENT_NS = 1_000_000_000  # that a worker gets to answer a recall when nothing runs there
 
 # The tables: (state, what happens) -> state.
 
@@ -114,6 +119,7 @@ class State:
         self.due: int | None = None  # when `handle` wants a `Tick`, if nothing else happens
         self._terminated: BaseException | None = None
         self._kill_at: int | None = None
+        self._deadlines: dict[int, int] = {}  # when a worker is killed unless it has answered, or ended, by then
         self._auto = limits.auto
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
@@ -250,6 +256,7 @@ class State:
         limit = self.staff.limits.memory
         if limit is not None and event.memory > limit:
             self._let_go(worker)
+        seat.heard = self._now
         seat.forget_look(self._now)
 
     def _on_noted(self, event: Noted) -> None:
@@ -340,9 +347,12 @@ class State:
         if seat.state == RECALLED:
             _move(seat, "dropped")
             _spare(seat)
+            if self._deadlines and not any(other.state == RECALLED for other in seat.worker.seats):
+                self._deadlines.pop(seat.worker.key, None)
 
     def _on_exited(self, event: Exited) -> None:
         worker = self.staff.strike_off(event.worker)
+        self._deadlines.pop(event.worker, None)
         was = worker.state
         _move_all(worker, "exit")
         starts = self.staff.starts
@@ -363,7 +373,7 @@ class State:
             for seat, started in zip(worker.seats, event.started, strict=True)
             if seat.sent and started > seat.finished
         ]
-        company = explain_company(ran) if len(ran) > 1 else None
+        company = explain_company(ran, event) if len(ran) > 1 else None
         for seat, started in zip(worker.seats, event.started, strict=True):
             if seat.sent:
                 self._settle_tasks_of_dead(seat, started, event, company)
@@ -426,12 +436,41 @@ class State:
                     self._fail_rest(task, "fail", event.error)
                 seat.sent.clear()
                 seat.load = 0
-            self._kill(worker, gently=True)
+            if self.staff.limits.finalizer and worker.is_idle():
+                self._stop(worker)
+            elif not self.staff.limits.finalizer or worker.state != STOPPING:
+                self._kill(worker, gently=True)
         self._kill_at = self._now + self.staff.limits.grace
+
+    def _stop(self, worker: Worker) -> None:
+        _move_all(worker, "stop")
+        self._out.append(Stop(worker.key))
 
     def _kill(self, worker: Worker, *, gently: bool) -> None:
         _move_all(worker, "kill")
+        if not gently:
+            self._deadlines.pop(worker.key, None)
         self._out.append(Kill(worker.key, gently))
+
+    def _trace(self, worker: Worker) -> None:
+        """Kill *worker*, with a moment for it to tell where it was; one that is stopped cannot."""
+        _move_all(worker, "kill")
+        self._deadlines[worker.key] = self._now + _TRACE_NS
+        self._out.append(Trace(worker.key))
+
+    def _kill_the_late(self) -> int | None:
+        """SIGKILL for those whose time to answer, or to end, is over; when the next one's is."""
+        for key, at in list(self._deadlines.items()):
+            worker = self.workers[key]
+            if at > self._now:
+                continue
+            if worker.state != KILLED and any(seat.sent for seat in worker.seats):
+                self._deadlines[key] = (
+                    self._now + _SILENT_NS
+                )  # something runs there, and keeps the other threads from it
+            else:
+                self._kill(worker, gently=False)
+        return min(self._deadlines.values(), default=None)
 
     def _on_tick(self, event: Tick) -> None:
         if self._kill_at is not None and self._now >= self._kill_at:
@@ -458,6 +497,8 @@ class State:
             else:
                 _spare(seat)
             seat.forget_look(self._now)
+            if head.timeout is not None and self._now >= seat.heard + max(head.timeout, _QUIET_NS):
+                self._recall(seat)  # it has been stopped, perhaps: the task has not, and can run elsewhere
             return
         seat.since = event.since
         if self._now >= event.since + STUCK_NS:
@@ -486,7 +527,10 @@ class State:
                 if seat.state == BUSY and not seat.condemned:
                     self._recall(seat)
         if worker.doomed is None or self._now >= worker.doomed or not self._has_innocents(worker):
-            self._kill(worker, gently=False)
+            if any(seat.overdue for seat in worker.seats):
+                self._trace(worker)
+            else:
+                self._kill(worker, gently=False)
 
     @staticmethod
     def _has_innocents(worker: Worker) -> bool:
@@ -524,6 +568,8 @@ class State:
             self._requeue(task, "recall")
         if event.units:
             _move(seat, "recall")
+            if not seat.sent:  # only a worker that is stopped, or worse, takes long to say that it has dropped it all
+                self._deadlines.setdefault(seat.worker.key, self._now + _SILENT_NS)
         _spare_started(seat)
         if seat.condemned or any(task.cancelled for task in seat.sent):
             self._look(seat)
@@ -555,6 +601,8 @@ class State:
         """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
         due = _earliest(self._kill_at, self.staff.next_to_idle() if self.staff.limits.idle is not None else None)
+        if self._deadlines:
+            due = _earliest(due, self._kill_the_late())
         start_at = self.staff.starts.at
         if start_at > self._now and self._may_want_another():
             due = _earliest(due, start_at)
@@ -654,6 +702,7 @@ class State:
 
     def _send(self, seat: Seat, tasks: list[Task]) -> None:
         if seat.state == IDLE:
+            seat.heard = self._now
             seat.forget_look(self._now)
         _move(seat, "send")
         seat.recalls = False
@@ -672,8 +721,7 @@ class State:
     def _retire(self) -> None:
         """Stop idle workers that are to go."""
         for worker in self.staff.idlers(self._now, done=self.closed and not self.backlog):
-            _move_all(worker, "stop")
-            self._out.append(Stop(worker.key))
+            self._stop(worker)
 
     def _start_workers(self) -> None:
         lacking = self.staff.lacking(len(self.backlog), overfull=self._is_overfull(), closed=self.closed, now=self._now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import NO_EVIDENCE, Evidence
 from .books import Task
 
 
@@ -135,16 +136,27 @@ class Taken(Step):
 class Exited(Step):
     """A worker's process has ended; all it had committed was reported before.
 
-    *started*: how many elements each of its seats has started, ever.
+    *started*: how many elements each of its seats has started, ever.  *evidence*: what it left, and what the system says of
+    its end.  *crashed*: the number of the thread that crashed, among its seats, where that is known.
     """
 
-    __slots__ = ("exitcode", "pid", "started", "worker")
+    __slots__ = ("crashed", "evidence", "exitcode", "pid", "started", "worker")
 
-    def __init__(self, worker: int, exitcode: int | None, started: Sequence[int], pid: int | None) -> None:
+    def __init__(
+        self,
+        worker: int,
+        exitcode: int | None,
+        started: Sequence[int],
+        pid: int | None,
+        evidence: Evidence = NO_EVIDENCE,
+        crashed: int | None = None,
+    ) -> None:
         self.worker = worker
         self.exitcode = exitcode
         self.started = started
         self.pid = pid
+        self.evidence = evidence
+        self.crashed = crashed
 
 
 class Cancel(Step):
@@ -279,6 +291,15 @@ class Kill(Step):
         self.gently = gently
 
 
+class Trace(Step):
+    """Have the worker write down where it is, and end.  `Kill` follows should it not."""
+
+    __slots__ = ("worker",)
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+
+
 class Deliver(Step):
     """Hand records to sinks: (task, index, elements, kind, blob, pid)."""
 
@@ -306,4 +327,4 @@ class Tell(Step):
         self.items = items
 
 
-Instruction = Start | Send | Look | Recall | Stop | Kill | Deliver | Fail | Tell
+Instruction = Start | Send | Look | Recall | Stop | Kill | Trace | Deliver | Fail | Tell

@@ -13,9 +13,22 @@ import sys
 import weakref
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import bootstrap, children, codec, forks, inheritance, logbook, molded, output, spawn
+from . import (
+    bootstrap,
+    children,
+    codec,
+    forks,
+    inheritance,
+    inner_threads,
+    logbook,
+    molded,
+    oom,
+    output,
+    signals,
+    spawn,
+)
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
 from .equipment import Equipment
@@ -47,6 +60,7 @@ class Post:
         self.account: Account | None = None  # opened when there is something large
         self.child: children.Child | None = None
         self.is_open = True
+        self.condemned = False  # we have put an end to it
         self._starting = True  # the worker's ends are open here
         self._ours = ExitStack()  # each closes what has been opened so far, and may do so again
         self._theirs = ExitStack()
@@ -119,6 +133,7 @@ class Supervisor:
     def __init__(self, equipment: Equipment) -> None:
         self.equipment = equipment
         self.start_method = equipment.start_method
+        self._hooks = equipment.hooks()
         self._numbers = 0
         self._bound: list[weakref.WeakSet[Post]] = [
             weakref.WeakSet() for _ in equipment.processors
@@ -133,16 +148,18 @@ class Supervisor:
             OSError: the system gives no process, descriptor or memory.
         """
         inheritance.check_not_importing_main()
+        if not self._numbers:
+            oom.begin()
         if self.start_method == "forkserver":
             molded.acquire_mold(self)  # not before: a pool that cannot be made has nothing to give back
         extra: list[int] = []
-        initializer: Any = None
+        hooks: bytes | None = None
         tracker: int | None = None
         if self.start_method == "fork":
             forks.flush_standard_streams()
         else:
-            if self.equipment.initializer is not None:
-                initializer, extra = inheritance.pack_inheritance(self.equipment.initializer)
+            if self._hooks is not None:
+                hooks, extra = inheritance.pack_inheritance(self._hooks)
             fd = inheritance.tracker_fd()
             if fd is not None:
                 tracker = len(extra)
@@ -150,7 +167,7 @@ class Supervisor:
         self._numbers += 1
         shares = [sum(post.is_open for post in posts) for posts in self._bound]
         place = shares.index(min(shares)) if shares else None
-        setup = frame(SETUP, 0, codec.encode(self._setup(self._numbers, initializer, tracker, len(extra), place)))
+        setup = frame(SETUP, 0, codec.encode(self._setup(hooks, tracker, len(extra), place)))
         with forks.above_standard_streams():
             # All that may call user code, or wait, has been done.
             post = forks.without_forks(lambda: self._start(setup, extra))
@@ -171,14 +188,14 @@ class Supervisor:
             post.open()
             post.channel.send(setup)
             post.child = child = spawn.START_METHODS[self.start_method]()  # known here before there is a process
-            if self.start_method == "fork" and self.equipment.initializer is not None:
-                # Inherited, not pickled: it crosses in a list, and the frame is without it.
-                bootstrap.inherited_initializer[:] = [self.equipment.initializer]
+            if self.start_method == "fork" and self._hooks is not None:
+                # Inherited, not pickled: they cross in a list, and the frame is without them.
+                bootstrap.inherited_hooks[:] = [self._hooks]
             try:
                 more = (*(permits.worker_fd for permits in post.permits[1:]), *post.output_ends)
                 child.start(post.ends, [*extra, *more])
             finally:
-                bootstrap.inherited_initializer.clear()
+                bootstrap.inherited_hooks.clear()
         except BaseException:
             if post.child is not None:
                 post.child.put_down()
@@ -192,7 +209,7 @@ class Supervisor:
         """Tasks of several threads have the descriptors in common: there it is done by thread."""
         return self.equipment.capture and self.equipment.threads == 1
 
-    def _setup(self, number: int, initializer: Any, tracker: int | None, extras: int, place: int | None) -> Setup:
+    def _setup(self, hooks: bytes | None, tracker: int | None, extras: int, place: int | None) -> Setup:
         forked = self.start_method == "fork"
         capture: int | None = None
         if self.equipment.capture:
@@ -202,11 +219,14 @@ class Supervisor:
         with contextlib.suppress(OSError):
             directory = os.getcwd()
         this = process.current_process()
+        # By multiprocessing's own count: two workers of this program never have the same name, whichever pool they are of.
+        identity = (*this._identity, next(process._process_counter))  # type: ignore[attr-defined]
+        inner = self.equipment.inner_threads
         return Setup(
-            name=f"{_NAMES[self.start_method]}-{number}",
+            name=f"{_NAMES[self.start_method]}-{':'.join(map(str, identity))}",
             threads=self.equipment.threads,
             permits=list(range(extras, extras + self.equipment.threads - 1)),
-            identity=(*this._identity, number),
+            identity=identity,
             parent_pid=os.getpid(),
             authkey=bytes(this.authkey),
             start_method=get_start_method(allow_none=True),
@@ -217,20 +237,32 @@ class Supervisor:
             sys_path=None if forked else list(sys.path),
             sys_argv=sys.argv,
             directory=directory,
+            environment=inner_threads.environment(inner, os.environ) if inner else {},
             processors=() if place is None else self.equipment.processors[place],
             tracker=tracker,
             main={} if forked else self._main,
             by_value=not self._main,
-            initializer=initializer,
+            measures=self.equipment.memory is not None,
+            hooks=hooks,
         )
 
     def kill(self, post: Post, *, gently: bool) -> None:
         """Send the worker SIGTERM or SIGKILL."""
         if post.child is not None and post.is_open:
+            post.condemned = True
             if gently:
                 post.child.kill(signal.SIGTERM)
             else:
                 post.child.put_down()
+
+    def trace(self, post: Post) -> None:
+        """Have the worker write down where it is, and end."""
+        if post.child is not None and post.is_open:
+            post.condemned = True
+            if signals.TRACE_SIGNAL is None:
+                post.child.put_down()
+            else:
+                post.child.kill(signals.TRACE_SIGNAL)
 
     def close(self) -> None:
         """No more workers will be started."""

@@ -9,7 +9,7 @@ from .steps import Exited
 Company = tuple[str, str]  # the task that brought the others down with it, or ""; and what to say to those
 
 
-def explain_company(ran: list[Seat]) -> Company:
+def explain_company(ran: list[Seat], event: Exited) -> Company:
     """Of several elements that ran in one worker, on the seats *ran*, as it ended: what is known of the cause."""
     for seat in ran:
         head = seat.sent[0]
@@ -18,6 +18,8 @@ def explain_company(ran: list[Seat]) -> Company:
             return name, f"because {name}, in another thread of it, was cancelled with kill=True"
         if seat.overdue:
             return name, f"because {name}, in another thread of it, ran longer than its timeout"
+        if event.crashed is not None and seat is seat.worker.seats[event.crashed]:
+            return name, f"because {name}, in another thread of it, crashed"
     return "", f"while {len(ran)} tasks ran in threads of it, which of them was the cause is not known"
 
 
@@ -31,13 +33,15 @@ def explain_death(seat: Seat, head: Task, event: Exited, company: Company | None
     name = head.describe(head.index())
     if not seat.overdue:
         cause, because = company or ("", "")
-        return WorkerDied.during(name, event.pid, event.exitcode, because, cause), False
+        if cause == name and event.crashed is not None and seat is seat.worker.seats[event.crashed]:
+            cause = because = ""
+        return WorkerDied.during(name, event.pid, event.exitcode, because, cause, event.evidence), False
     seconds = (head.timeout or 0) / 1e9
-    message = (
-        f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed; "
-        f"give it more time or make it shorter"
-    )
-    return TaskTimeout(message, task=name, pid=event.pid, seconds=seconds), False
+    message = f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed"
+    evidence = event.evidence
+    message += evidence.before("give it more time or make it shorter")
+    facts = {"memory": evidence.memory, "dump": evidence.dump}
+    return TaskTimeout(message, task=name, pid=event.pid, seconds=seconds, **facts), False
 
 
 def explain_cancelling(task: Task) -> TaskCancelled:
@@ -55,8 +59,11 @@ def explain_failed_start(event: Exited) -> InitializerError:
             f"no worker could be started: the process that forks them {describe_exit(event.exitcode)} before it could; "
             f"what it wrote to standard error says why"
         )
+    evidence = event.evidence
     return InitializerError(
-        f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode)} before "
-        f"it was ready; {advise_start(event.exitcode)}",
+        f"no worker could be started: the last one (pid {event.pid}) {describe_exit(event.exitcode, evidence)} before "
+        f"it was ready{evidence.before(advise_start(event.exitcode, evidence))}",
         pid=event.pid,
+        exitcode=event.exitcode,
+        **evidence.facts(),
     )

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import codec, contexts, logs
 from .channel import Frame, Permits, frame
-from .journal import IN_INITIALIZER, SINCE, STARTED, THREAD, Journal, pack
+from .injection import with_state
+from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, THREAD, Journal, pack
 from .messages import (
     BATCH,
     CALL,
@@ -49,6 +50,7 @@ from .messages import (
 )
 
 if TYPE_CHECKING:
+    from .gauge import Gauge
     from .output import Output, ThreadedOutput
 
 _GROUP_S = 25e-6  # below what opening a file costs: what has effects outside is rarely in company
@@ -79,9 +81,13 @@ class End(Protocol):
 
 
 class Known:
-    """What a worker process has been sent for all of its threads: functions, by number, and what concerns shared memory."""
+    """What a worker process has been sent for all of its threads: functions, by number, and what concerns shared memory.
 
-    def __init__(self) -> None:
+    *state* is for the functions that ask for it.
+    """
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        self._state = {} if state is None else state
         self._functions: dict[int, Callable[..., Any] | bytes] = {}
         self._loading = threading.Lock()
 
@@ -104,7 +110,7 @@ class Known:
                 function = self._functions[key]
                 if isinstance(function, bytes):
                     with logs.without_new_handlers():
-                        loaded: Callable[..., Any] = _loads(function)
+                        loaded: Callable[..., Any] = with_state(_loads(function), self._state)
                     self._functions[key] = function = loaded
         return function
 
@@ -160,7 +166,7 @@ def _encode_unpicklable(result: Any, error: BaseException) -> bytes:
 class Worker:
     """One worker's state between frames; or that of one of its threads, which then has a *lane* of its own.
 
-    *measures*: tell how much of the time was spent computing.
+    *measures*: tell how much of the time was spent computing.  *gauge*: tell how much memory the process holds.
     """
 
     def __init__(
@@ -172,6 +178,7 @@ class Worker:
         *,
         lane: int = 0,
         measures: bool = False,
+        gauge: Gauge | None = None,
     ) -> None:
         self._channel = channel
         self._journal = journal
@@ -179,6 +186,7 @@ class Worker:
         self._known = Known() if known is None else known
         self._lane = lane
         self._measures = measures
+        self._gauge = gauge
         self._computed = 0  # nanoseconds that this thread had spent computing at the last flush
         self._started = 0
         self._elements = 0  # committed since the last flush
@@ -232,8 +240,8 @@ class Worker:
         self._channel.send(frame(READY))
         return True
 
-    def serve(self) -> None:
-        """Run frames until STOP or the master's end."""
+    def serve(self) -> bool:
+        """Run frames until STOP or the master's end; whether it was STOP."""
         channel = self._channel
         journal = self._journal
         journal.words[THREAD] = threading.get_ident()
@@ -248,7 +256,7 @@ class Worker:
                 received = channel.receive()
             if received is None:
                 if not journal.count:
-                    return
+                    return False
                 self._flush()  # the master may be waiting for what the journal holds
                 continue
             kind, _, number, body = received
@@ -267,9 +275,17 @@ class Worker:
                 self._answer_recall()
             elif kind == STOP:
                 self._flush()
-                return
+                return True
             else:
                 self._known.note(kind, number, body)
+
+    def conclude(self, finalizer: Callable[[], object]) -> None:
+        """Run the finalizer.  What it raises passes: ``multiprocessing`` shows it, and nobody waits for it."""
+        try:
+            finalizer()
+        finally:
+            if self._disowned:
+                os._exit(0)
 
     def _await_recall(self) -> None:
         """A permit was missing: the master took it back.  What came before its RECALL frame is void."""
@@ -497,6 +513,8 @@ class Worker:
             self._channel.send(account.pay())
 
     def _head(self) -> bytes:
+        if self._gauge is not None:
+            self._journal.words[MEMORY] = self._gauge.read(_clock())
         computed = 0
         if self._measures:
             before, self._computed = self._computed, time.thread_time_ns()

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from ._iterators import IMapIterator, OutcomeIterator
-from ._options import cpu_count
 from ._outcome import Outcome
 from ._pool import Pool
+from ._processors import cpu_count
 from ._results import AsyncResult, MapResult
 
 if TYPE_CHECKING:

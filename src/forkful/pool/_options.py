@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from .._core import spawn
+from ._processors import cpu_count
 
 _NO_SECONDS = "{} must be a number of seconds, or None for no limit, not {!r}"
 _FOR_EVER_S = 1e18  # seconds: twice the age of the universe, and nanoseconds can still count to it
@@ -21,28 +22,6 @@ _THREADS_AUTO = 32
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {f"{unit}b": size for unit, size in _UNITS.items() if unit not in {"", "b"}}
 _UNITS |= {f"{unit}ib": 2 ** (10 * power) for power, unit in enumerate("kmgt", 1)}
-
-
-def cpu_count() -> int:
-    """How many processors this process may use.
-
-    ``FORKFUL_CPU_COUNT`` in the environment overrides what the system says; else the processors this process is bound
-    to count, not those of the machine.
-
-    Raises:
-        ValueError: ``FORKFUL_CPU_COUNT`` is not a positive whole number.
-
-    >>> cpu_count() >= 1
-    True
-    """
-    override = os.environ.get("FORKFUL_CPU_COUNT")
-    if override:
-        if not override.isdecimal() or int(override) < 1:
-            raise ValueError(f"FORKFUL_CPU_COUNT is {override!r}; set it to a whole number from 1 up, or unset it")
-        return int(override)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Bar(Protocol):

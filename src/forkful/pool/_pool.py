@@ -19,7 +19,8 @@ from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
 from ._iterators import IMapIterator, OutcomeIterator
-from ._options import CallLimits, Options, Progress, check_options, check_processes, cpu_count, start_method_of
+from ._options import CallLimits, Options, Progress, check_options, check_processes, start_method_of
+from ._processors import cpu_count
 from ._results import AsyncResult, MapResult
 
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ class Pool:
             None: no limit.
         block: whether they wait; every `apply_async` takes its own.  In a coroutine they must not: it would hold up the
             event loop.
-        finalizer: called without arguments by each worker that leaves because it was told to, as the last thing.
+        finalizer: called without arguments in each worker that leaves because it is told to (`close`, *maxtasksperchild*,
+            *max_memory_per_worker*, *idle_timeout*, `resize`), after its last task and before ``multiprocessing``'s own
+            exit functions; not in one that is killed.  `terminate`, and the end of a ``with`` block, gives idle workers
+            half a second for it; busy ones are ended without.  What it raises is printed to standard error, with the
+            worker's name, and makes that worker's exit code 1.
         capture_output: attach what a task writes to standard output and error to its result, as ``stdout`` and
             ``stderr``: to `AsyncResult` (a list of texts for a map, one for each element), to `Outcome`, and to the
             exception of a task that failed, also by the death of its worker.  It is taken at the descriptors, so that what C
@@ -113,6 +118,15 @@ class Pool:
     A worker that dies costs the task it was running, nothing else: that task ends with `WorkerDied` (or is retried),
     tasks that waited behind it run elsewhere.  A task is started at most ``1 + retries`` times; the exception, in a map
     whose tasks hold several elements: those whose results were not yet safe, at most 25 µs of work, are run again.
+
+    A function that asks for ``state``, with a keyword-only parameter of that name without a default, gets its worker's: a
+    dict of its own for each worker process, empty at first, the same for *initializer*, *finalizer* and all tasks there
+    (with *threads*, for all of those).  What is costly to make is made once: ``def query(text, *, state): ...``.
+
+    Libraries that compute in threads of their own (BLAS, OpenMP, NumExpr, Numba) are told to start
+    ``cpu_count() // (processes * threads)`` of them in a worker, at least one; whatever the environment says already
+    (``OMP_NUM_THREADS`` and its like) stays.  Under ``"fork"`` those that are loaded already are told with
+    ``threadpoolctl``, if that is installed.
 
     What a worker logs is handled by this process's loggers, their levels, filters and handlers, in order and before the
     task's result is there; the record has the attributes ``task`` (such as ``"task f[3]"``; ``""`` outside of a task) and
@@ -674,18 +688,9 @@ def _get_with_bar(result: MapResult[R]) -> list[R]:
 def _equip(options: Options) -> Equipment:
     """What each worker gets; decides how it is started."""
     method, chosen = start_method_of(options.context)
-    initializer = None if options.initializer is None else (options.initializer, options.initargs)
-    if initializer is not None and method != "fork":
-        try:
-            inheritance.pack_inheritance(initializer)
-        except Exception:
-            # Such as a multiprocessing.Lock of the fork context: multiprocessing's own default on Linux before 3.14.
-            if chosen:
-                raise
-            method = "fork"
-    return Equipment(
+    equipment = Equipment(
         start_method=method,
-        initializer=initializer,
+        initializer=None if options.initializer is None else (options.initializer, options.initargs),
         finalizer=options.finalizer,
         threads=options.threads,
         inner_threads=max(1, cpu_count() // (options.size.most * (1 if options.auto else options.threads))),
@@ -693,6 +698,16 @@ def _equip(options: Options) -> Equipment:
         processors=options.processors,
         capture=options.capture,
     )
+    hooks = equipment.hooks()
+    if hooks is not None and method != "fork":
+        try:
+            inheritance.pack_inheritance(hooks)
+        except Exception:
+            # Such as a multiprocessing.Lock of the fork context: multiprocessing's own default on Linux before 3.14.
+            if chosen:
+                raise
+            equipment = equipment._replace(start_method="fork")
+    return equipment
 
 
 def _bound(options: Options) -> Limits:
@@ -704,6 +719,7 @@ def _bound(options: Options) -> Limits:
         auto=options.auto,
         memory=options.memory,
         idle=options.idle_timeout,
+        finalizer=options.finalizer is not None,
     )
 
 
