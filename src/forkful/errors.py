@@ -19,6 +19,9 @@
 ``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
 ``multiprocessing.pool.MaybeEncodingError``: programs that catch those today go on working.
 
+Executors (`forkful.Pool.executor`) raise subclasses that are the standard library's errors too: a ``WorkerDied`` from
+there is a ``BrokenProcessPool`` as well.
+
 A task that *raises* fails with its own exception, the remote traceback as ``__cause__``.  The classes here are for what
 has no exception of its own.  All of them survive pickling, attributes included.
 """
@@ -106,10 +109,13 @@ class TaskError(ForkfulError):
     Attributes:
         task: what ran, in words (``"census('a.py')"`` is not kept; the function's name and the position are).
         pid: the worker process, or None when it never reached one.
+        stdout, stderr: what it had written there; None unless the pool has ``capture_output=True``.
     """
 
     task: str = ""
     pid: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
 
 
 class Evidence:

@@ -122,6 +122,15 @@ _lock = threading.Lock()
 _kept: tuple[Any, Pool] | None = None
 
 
+def _renew_lock() -> None:
+    """In a forked child: a thread that was not copied may have held it, such as the one that was making a pool."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _executor(workers: int, inner_threads: int | None, options: dict[str, Any]) -> Any:
     """An executor over the pool that is kept, if that is of this kind, else over a new one, which is kept instead.
 

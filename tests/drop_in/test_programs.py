@@ -143,12 +143,33 @@ with Pool(2) as pool:
     print(pool.map(square, [1, 2, 3]))
 """
 
+WITHOUT_GUARD_WITH_CLASS = """
+with open("imports", "a") as imports:
+    imports.write("once\\n")
+
+from forkful import Pool
+
+class Number:
+    def __init__(self, value):
+        self.value = value
+
+def square(number):
+    return Number(number * number)
+
+with Pool(2) as pool:
+    print(pool.map(square, [1, 2, 3]))
+"""
+
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_a_program_without_a_guard(start_method: str, tmp_path: Path) -> None:
-    """Without ``if __name__ == "__main__"`` a program ends with an error that says so, not in a storm of processes."""
+    """If workers need to run it, it ends with an error that says so, not in a storm of processes; else it works."""
     program = tmp_path / "program.py"
     program.write_text(dropped_in(WITHOUT_GUARD, start_method), encoding="utf-8")
+    outcome = run(str(program), cwd=tmp_path)
+    assert (outcome.stderr, outcome.stdout, outcome.returncode) == ("", "[1, 4, 9]\n", 0)
+    assert (tmp_path / "imports").read_text(encoding="utf-8").count("once") == 1
+    program.write_text(dropped_in(WITHOUT_GUARD_WITH_CLASS, start_method), encoding="utf-8")
 
     outcome = run(str(program), cwd=tmp_path)
 

@@ -237,6 +237,21 @@ def test_a_call_can_be_cancelled_until_it_starts(pool: forkful.Pool, gate: Gate,
     assert first.result() == "!"
 
 
+def test_each_thread_of_a_worker_tells_what_it_runs(tmp_path: Path) -> None:
+    gates = [Gate(tmp_path / name) for name in ("first", "second")]
+    with forkful.Pool(1, threads=2) as pool:
+        executor = pool.executor()
+        futures = [executor.submit(executor_tasks.open_gate, gate.path) for gate in [*gates, gates[0]]]
+        for gate in gates:
+            gate.await_arrival()
+        assert [future.running() for future in futures] == [True, True, False]
+        assert executor._max_workers == 2
+        assert futures[2].cancel()
+        for gate in gates:
+            gate.open()
+        assert [future.result(WATCHDOG) for future in futures[:2]] == ["!", "!"]
+
+
 def test_the_callbacks_of_a_cancelled_future_run_in_cancel(pool: forkful.Pool, gate: Gate) -> None:
     executor = pool.executor()
     executor.submit(executor_tasks.open_gate, gate.path)

@@ -233,6 +233,15 @@ def test_an_option_that_the_pool_does_not_have_is_refused() -> None:
         squares(2, backend="forkful", n_jobs=2, colour="red")
 
 
+def test_a_fork_of_a_thread_that_makes_a_pool_can_make_one() -> None:
+    with forkful.joblib._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if squares(3) == EXPECTED[:3] else 1)
+    assert wait_for_ends([child]) == []
+    assert os.waitpid(child, 0)[1] == 0
+
+
 # scikit-learn.
 
 

@@ -206,12 +206,26 @@ def test_it_is_shown_before_the_result_is_ready_or_a_callback_called(pool: Any) 
     assert seen == [(100, 100, ("refresh", 100))]
 
 
-def test_join_waits_for_bars_and_their_callbacks() -> None:
-    bar, seen = Bar(), list[Any]()
+def test_join_waits_for_bars_and_their_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, seen = threading.Event(), list[Any]()
+
+    class Slow(Bar):
+        def refresh(self) -> None:
+            shown.wait(WATCHDOG)
+
+    def await_shown(watch: _bars.Watch, patience: float | None) -> None:
+        assert patience is None
+        shown.set()
+        original(watch, patience)
+
+    original = _bars.Watch.await_shown
+    monkeypatch.setattr(_bars.Watch, "await_shown", await_shown)
+    bar = Slow()
     pool = forkful.Pool(2, context="fork")
     pool.map_async(tasks.double, range(100), callback=lambda _: seen.append(bar.n), progress=bar)
     pool.close()
     pool.join()
+    shown.set()
     assert seen == [100]
 
 
@@ -481,8 +495,10 @@ drawn = threading.Event()
 class Terminal:
     encoding = "utf-8"
     def isatty(self): return True
-    def flush(self): drawn.set()
-    def write(self, text): print(os.getpid() == parent, text.count("|"), flush=True)
+    def flush(self): pass
+    def write(self, text):
+        print(os.getpid() == parent, text.count("|"), flush=True)
+        drawn.set()
 parent = os.getpid()
 if __name__ == "__main__":
     os.environ["TERM"] = "xterm"

@@ -92,30 +92,6 @@ def test_functions_of_main(way: str, start_method: str, tmp_path: Path) -> None:
     assert ended == (0, EXPECTED, "")
 
 
-def test_script_without_a_guard(start_method: str, tmp_path: Path) -> None:
-    """Lambdas and functions of modules need no ``if __name__``; where it is needed, the error says so."""
-    code = f"""
-import forkful
-
-def own(number):
-    return number
-
-with forkful.Pool(2, context={start_method!r}) as pool:
-    print(pool.map(abs, [-1, 2]))
-    print(pool.map(lambda number: number + 1, [1, 2]), flush=True)
-"""
-    (tmp_path / "given.py").write_text(code, encoding="utf-8")
-    assert run_python("given.py", folder=tmp_path) == (0, "[1, 2]\n[2, 3]\n", "")
-
-    (tmp_path / "given.py").write_text(code + "    print(pool.map(own, [1, 2]))\n", encoding="utf-8")
-    returncode, output, errors = run_python("given.py", folder=tmp_path)
-    if start_method == "fork":
-        assert (returncode, output, errors) == (0, "[1, 2]\n[2, 3]\n[1, 2]\n", "")
-    else:
-        assert (returncode, output) == (1, "[1, 2]\n[2, 3]\n")
-        assert 'if __name__ == "__main__":' in errors
-
-
 SIDE_EFFECT = """
 import os, sys
 with open("imports", "a") as file:
@@ -126,6 +102,12 @@ from tests.process import tasks
 def own(number):
     return number
 
+class Own:
+    pass
+
+def of_class(number):
+    return number, Own
+
 if __name__ == "__main__":
     with forkful.Pool(2, context={method!r}) as pool:
         print(pool.map({function}, range(4)))
@@ -134,9 +116,9 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_main_is_imported_when_needed(method: str, tmp_path: Path) -> None:
-    """By the workers that run a function of it, once each, and by no others."""
+    """By the workers that run a function of it which cannot travel by value, once each, and by no others."""
     imports = tmp_path / "imports"
-    for function, most in (("tasks.double", 1), ("own", 3)):
+    for function, most in (("tasks.double", 1), ("own", 1), ("of_class", 3)):
         imports.unlink(missing_ok=True)
         code = SIDE_EFFECT.format(method=method, function=function)
         with Program(cwd=tmp_path, code=code) as running:
@@ -144,7 +126,7 @@ def test_main_is_imported_when_needed(method: str, tmp_path: Path) -> None:
         pids = imports.read_text(encoding="ascii").split()
         assert len(pids) == len(set(pids))
         assert 1 <= len(pids) <= most
-        assert (function == "own") == (len(pids) > 1)
+        assert (function == "of_class") == (len(pids) > 1)
 
 
 def test_environment_of_a_worker(start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

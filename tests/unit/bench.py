@@ -39,6 +39,10 @@ class Results:
         """Nor are errors."""
         raise NotImplementedError
 
+    def hear(self, task: Task, index: int, attempt: int, out: str, err: str) -> None:
+        """Nobody prints here."""
+        raise NotImplementedError
+
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Keep the error of each element."""
         for position in range(index, index + count):

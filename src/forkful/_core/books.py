@@ -41,6 +41,9 @@ class Sink(Protocol):
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
         """Element *index* has raised *error*, in worker *pid*."""
 
+    def hear(self, task: Task, index: int, attempt: int, out: str, err: str) -> None:
+        """Element *index* has written this in its *attempt*; it has not ended yet, as far as the sink knows."""
+
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Elements *index* … *index + count - 1* end with *error*, which none of them has raised."""
 
@@ -180,6 +183,20 @@ class Seat:
         """Whether it holds elements that could not have started yet, and could be taken back."""
         head = self.sent[0]
         return len(self.sent) > 1 or (head.guarded and head.count - head.done > 1)
+
+    def running(self, started: int) -> tuple[Task | None, int]:
+        """The element that was the newest when the worker had started so many: its task, and its number for the sink.
+
+        None when it is not known any more, or was no task's (the initializer, or something between two tasks).
+        """
+        ahead = started - self.finished - 1  # unfinished ones in front of it
+        if ahead >= 0:
+            for task in self.sent:
+                left = task.count - task.done
+                if ahead < left:
+                    return task, task.index() + ahead
+                ahead -= left
+        return None, 0
 
     def is_secured(self) -> bool:
         """Whether nothing can start there but what may have taken its permit already: at most one element or block.

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import codec, faults, inner_threads, signals
+from . import codec, contexts, faults, inner_threads, logs, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .injection import with_state
 from .journal import open_journals
 from .lanes import Lanes
-from .messages import SETUP, Setup
+from .messages import BY_THREAD, SETUP, Setup
 from .worker import Known, Worker
 
 if TYPE_CHECKING:
@@ -110,12 +110,14 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     state: dict[str, Any] = {}
     worker = _make_worker(ends, channel, setup, state)
     os.register_at_fork(after_in_child=worker.disown)
+    os.register_at_fork(after_in_child=logs.disown)
+    logs.install(worker.note_log, setup.logs, inherited=setup.sys_path is None)
     _become(setup, this)
     finalizers: list[Callable[[], object]] = []
     stopped = False
     try:
         if worker.prepare(_preparation(setup, state, finalizers)):
-            stopped = worker.serve()
+            stopped = _serve(worker, setup)
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
     except OSError:
@@ -139,6 +141,25 @@ def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup, state: dict[str, 
     if setup.threads == 1:
         return Worker(channel, journals[0], permits[0], functions, gauge=gauge)
     return Lanes(channel, journals, permits, functions, gauge)
+
+
+def _serve(worker: Worker | Lanes, setup: Setup) -> bool:
+    if setup.capture is None:
+        return worker.serve()
+    from . import output  # for those only that ask for it
+
+    kept: output.Output | output.ThreadedOutput
+    if setup.capture == BY_THREAD:
+        kept = output.ThreadedOutput()
+    else:
+        first, second = inherited_fds[setup.capture : setup.capture + 2]
+        kept = output.Output((first, second))
+    kept.start()
+    try:
+        worker.keep(kept)
+        return worker.serve()
+    finally:
+        kept.stop()
 
 
 def _become(setup: Setup, this: _WorkerProcess) -> None:
@@ -187,7 +208,11 @@ def _preparation(
         return None
 
     def prepare() -> None:
-        initializer, args, finalizer = inherited or codec.loads(packed or b"")
+        if inherited is not None:
+            initializer, args, finalizer = inherited
+        else:
+            with logs.without_new_handlers():
+                initializer, args, finalizer = codec.loads(packed or b"")
         if initializer is not None:
             with_state(initializer, state)(*args)
         if finalizer is not None:
@@ -203,6 +228,7 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
     its ``if __name__ == "__main__":`` part is not.
     """
     stand_in = types.ModuleType("__main__")
+    vars(stand_in)[contexts.STAND_IN] = True
     failure: list[BaseException] = []
 
     def find(name: str) -> Any:
@@ -214,7 +240,8 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
             this = process.current_process()
             this._inheriting = True  # type: ignore[attr-defined]  # what multiprocessing sets while it imports a main
             try:
-                spawn.prepare(dict(reference))
+                with logs.without_new_handlers():
+                    spawn.prepare(dict(reference))
             except BaseException as error:
                 failure.append(error)
                 raise

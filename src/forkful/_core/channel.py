@@ -11,8 +11,10 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import threading
 import time
 from collections import deque
+from typing import Any
 
 from .messages import HEADER
 
@@ -20,6 +22,7 @@ _READ_SIZE = 64 * 1024  # what a pipe holds; more would be a mapping of its own 
 _WIDE = 1024 * 1024  # what a pipe that carries large frames holds, where the system allows it
 _IOV_LIMIT = 512
 _JOIN_BELOW = 16 * 1024
+_READS_MOST = 32  # at once, of one worker: all that a pipe can hold, and not whatever follows for ever
 # A gap between two tasks that is shorter than this is cheaper waited for awake: to wake a sleeping process costs tens of
 # microseconds, to the master and to the task.  See docs/decisions/0007-look-before-you-sleep.md.
 _BRISK_NS = 100_000
@@ -186,7 +189,9 @@ class MasterEnd:
     def receive(self, *, drain: bool = False) -> list[Frame]:
         """The frames that have arrived; with *drain*, everything up to the last byte (for a worker that is dead)."""
         frames: list[Frame] = []
+        reads = 0
         while not self.ended:
+            reads += 1
             target = self._reader.want()
             try:
                 if target is not None:
@@ -203,7 +208,7 @@ class MasterEnd:
             if count == 0:
                 self.ended = True
                 break
-            if not (drain or more):
+            if not drain and (not more or reads >= _READS_MOST):
                 break
         return frames
 
@@ -218,7 +223,11 @@ class MasterEnd:
 
 
 class WorkerEnd:
-    """The worker's end: blocking, one thread; it goes on where a task has made the descriptors non-blocking."""
+    """The worker's end: blocking; it goes on where a task has made the descriptors non-blocking.
+
+    One thread receives.  Any thread may send, and so may a signal handler or a finalizer that interrupts a thread which
+    is sending: its frame then follows.
+    """
 
     def __init__(self, down: int, up: int) -> None:
         self._down = down
@@ -230,6 +239,8 @@ class WorkerEnd:
         self._brisk = False  # the last gap was short
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
+        self._sending: Any = threading.RLock()
+        self._behind: deque[list[bytes | memoryview]] = deque()
 
     def receive(self) -> Frame | None:
         """The next frame, waiting for it; None when the master is gone."""
@@ -276,6 +287,15 @@ class WorkerEnd:
 
     def send(self, buffers: list[bytes | memoryview]) -> None:
         """Send *buffers* whole; raises `BrokenPipeError` when the master is gone."""
+        if self._sending._is_owned():  # by this very thread, further out
+            self._behind.append(buffers)
+            return
+        with self._sending:
+            self._send(buffers)
+            while self._behind:
+                self._send(self._behind.popleft())
+
+    def _send(self, buffers: list[bytes | memoryview]) -> None:
         size = sum(map(len, buffers))
         if size < _JOIN_BELOW:
             data = b"".join(buffers)

@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import planted
 from .messages import CALL, EACH, STAR
 
 if TYPE_CHECKING:
@@ -74,9 +75,14 @@ def encode(value: Any) -> bytes:
         with contextlib.suppress(Exception):  # the first error is the one that speaks of the user's object
             return _dump_by_value(value)
         raise
-    if b"_main__" in blob and not main_reference():  # __main__ or __mp_main__
+    if mentions_main(blob) and not main_reference():
         return _dump_by_value(value)
     return blob
+
+
+def mentions_main(blob: bytes) -> bool:
+    """Whether *blob* may name something of ``__main__``, so that reading it needs that: a worker then runs the script."""
+    return b"_main__" in blob  # __main__ or __mp_main__
 
 
 def encode_result(value: Any) -> bytes:
@@ -90,6 +96,9 @@ def encode_result(value: Any) -> bytes:
         if by_value:
             with contextlib.suppress(Exception):
                 return _dump_by_value(value)
+        if planted.any_planted:
+            with contextlib.suppress(Exception):
+                return planted.encode(value)
         raise
 
 

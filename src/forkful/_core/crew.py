@@ -15,12 +15,26 @@ import threading
 from typing import Any
 
 from ..errors import LOST_SIGNAL, Evidence, InitializerError
-from . import codec, oom
+from . import codec, oom, output
 from .channel import frame
 from .forks import above_standard_streams
 from .functions import Functions
 from .journal import MEMORY, THREAD, Record, split
-from .messages import BATCH, DROPPED, FORGET, FUNCTION, READY, RECALL, REFUSED, RESULTS, RESULTS_HEAD, STOP
+from .messages import (
+    BATCH,
+    DROPPED,
+    FORGET,
+    FUNCTION,
+    NOTE,
+    NOTE_HEAD,
+    OUTPUT,
+    READY,
+    RECALL,
+    REFUSED,
+    RESULTS,
+    RESULTS_HEAD,
+    STOP,
+)
 from .signals import TRACE_SIGNAL
 from .steps import (
     Dropped,
@@ -29,6 +43,7 @@ from .steps import (
     Finished,
     Kill,
     Look,
+    Noted,
     Ready,
     Recall,
     Refused,
@@ -239,6 +254,7 @@ class Crew:
             self._read_frames(worker, post, events, drain=False)
             serial, records = journal.read_records()
             if serial <= post.received[lane] or post.channel.ended:
+                self._read_frames(worker, post, events, drain=False)  # notes of elements that have ended in between
                 break
             # It has sent records since we read the channel; they are there now, and come before these.
         self._report(worker, lane, post, serial, records, 0, 0, 0, events)
@@ -329,6 +345,11 @@ class Crew:
                 events.append(Ready(worker, post.child.pid))
             elif kind == REFUSED:
                 events.append(Refused(worker, self._initializer_error(post, body)))
+            elif kind == NOTE:
+                assert post.child is not None
+                (started,) = NOTE_HEAD.unpack_from(body)
+                seat = worker * self._threads + lane
+                events.append(Noted(seat, started, number, body[NOTE_HEAD.size :], post.child.pid))
             elif kind == DROPPED:
                 events.append(Dropped(worker * self._threads + lane))
 
@@ -369,6 +390,11 @@ class Crew:
             serial, records = journal.read_records()
             self._report(worker, lane, post, serial, records, 0, 0, 0, events)
             started.append(journal.read_progress()[0])
+        if post.outputs:  # then it has one thread
+            out, err = map(output.read, post.outputs)
+            if out or err:
+                seat = worker * self._threads
+                events.append(Noted(seat, started[0], OUTPUT, output.pack(out, err), child.pid))
         if child.refusal is not None:
             events.append(Unstarted(worker, _no_worker(child.refusal)))
         else:

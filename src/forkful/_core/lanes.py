@@ -8,6 +8,7 @@ journal, permits and the order of its tasks are its own, so all that is said in 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import queue
 import threading
@@ -16,20 +17,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from .channel import Frame, Permits, WorkerEnd
-from .journal import Journal
+from .journal import IN_INITIALIZER, Journal
 from .messages import FORGET, FUNCTION, STOP
 from .worker import Known, Worker
 
 if TYPE_CHECKING:
     from .gauge import Gauge
+    from .output import Output, ThreadedOutput
 
 
 class Lane:
-    """What one thread has of the channel: a queue of the frames for it, and a turn at sending."""
+    """What one thread has of the channel: a queue of the frames for it; and any thread may send."""
 
-    def __init__(self, end: WorkerEnd, sending: threading.Lock) -> None:
+    def __init__(self, end: WorkerEnd) -> None:
         self._end = end
-        self._sending = sending
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
 
     def put(self, received: Frame | None) -> None:
@@ -49,8 +50,7 @@ class Lane:
 
     def send(self, buffers: list[bytes | memoryview]) -> None:
         """Send one frame whole."""
-        with self._sending:
-            self._end.send(buffers)
+        self._end.send(buffers)
 
     def close(self) -> None:
         """Nothing is this thread's own."""
@@ -78,8 +78,8 @@ class Lanes:
         end.brisk_ns = 0
         self._end = end
         self._functions = functions
-        sending = threading.Lock()
-        self._lanes = [Lane(end, sending) for _ in journals]
+        self._own = threading.local()  # .worker
+        self._lanes = [Lane(end) for _ in journals]
         self._workers = [
             Worker(lane, journal, permit, functions, lane=number, measures=True, gauge=gauge)
             for number, (lane, journal, permit) in enumerate(zip(self._lanes, journals, permits, strict=True))
@@ -91,6 +91,19 @@ class Lanes:
         self._end.close()
         for worker in self._workers:
             worker.disown()
+
+    def keep(self, output: Output | ThreadedOutput) -> None:
+        """As `Worker.keep`."""
+        for worker in self._workers:
+            worker.keep(output)
+
+    def note_log(self, content: bytes) -> None:
+        """As `Worker.note_log`.  What a thread logs that is none of these, of the initializer or of a task's own, is of no task."""
+        worker: Worker | None = getattr(self._own, "worker", None)
+        if worker is not None:
+            worker.note_log(content)
+        else:
+            self._workers[0].note_log(content, started=IN_INITIALIZER)
 
     def prepare(self, initializer: Callable[[], None] | None) -> bool:
         """As `Worker.prepare`, for all of them."""
@@ -119,11 +132,16 @@ class Lanes:
 
     def _put(self, number: int, received: Frame) -> None:
         if number not in self._threads:
-            worker = self._workers[number]
-            thread = threading.Thread(target=_run, args=(worker,), name=f"forkful-{number}", daemon=True)
+            run = contextvars.copy_context().run  # with what the initializer has set
+            arguments = (self._run, self._workers[number])
+            thread = threading.Thread(target=run, args=arguments, name=f"forkful-{number}", daemon=True)
             self._threads[number] = thread
             thread.start()
         self._lanes[number].put(received)
+
+    def _run(self, worker: Worker) -> None:
+        self._own.worker = worker
+        _run(worker)
 
 
 def _run(worker: Worker) -> None:

@@ -32,23 +32,29 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
+from . import logbook, output
 from .books import Task
 from .codec import is_interrupt
 from .crew import Crew
 from .forks import hold
 from .functions import Functions
 from .limits import Limits
-from .messages import VALUE, VALUES
+from .messages import LOG, VALUE, VALUES
 from .records import rebuild, rebuild_one
 from .schedule import GATHER_NS
 from .state import State
-from .steps import Cancel, Close, Deliver, Event, Fail, Hire, Resize, Submitted, Terminate, Tick
+from .steps import Cancel, Close, Deliver, Event, Fail, Hire, Resize, Submitted, Tell, Terminate, Tick
 from .supervisor import Supervisor
 from .wheel import Slot, Wheel
 
 _clock = time.monotonic_ns
 
-_Delivery = tuple[Task, int, int, int, Any, int | None] | tuple[Task, int, int, BaseException]
+_Delivery = (
+    tuple[Task, int, int, int, Any, int | None]
+    | tuple[Task | None, tuple[int, int], int, Any, int | None]
+    | tuple[Task, int, int, BaseException]
+)
+_CROWD = 1000  # notes and results that may wait for the thread which is handing over a note
 
 
 FOREIGN = "this pool belongs to the process that made it, and this is a fork of that; make a Pool of your own here"
@@ -59,6 +65,9 @@ class Source(Protocol):
 
     function: int
     priority: int
+
+    def functions(self) -> tuple[int, ...]:
+        """Its keys: one more where elements may need another form of it."""
 
     def take(self, room: int) -> list[Task]:
         """Up to *room* elements as tasks; empty when there is nothing now.  Never called by two threads at once."""
@@ -99,7 +108,7 @@ class Master:
     def __init__(self, limits: Limits, supervisor: Supervisor) -> None:
         self._state = State(limits)
         self._supervisor = supervisor
-        self.functions = Functions()
+        self.functions = Functions(supervisor.imports_main)
         self._crew = Crew(supervisor, self.functions, limits.threads)
         self._lock: Any = threading.RLock()
         self._inbox: deque[Task] = deque()
@@ -107,6 +116,7 @@ class Master:
         # or by the garbage collector.
         self._later: deque[Event | Forsaken] = deque()
         self._undelivered: deque[_Delivery] = deque()
+        self._telling: int | None = None  # the thread that is handing over a note: what follows waits for it
         self._delivering: list[int] = []  # the threads that take from there, and are not done
         self._gathering = False  # somebody at the wheel knows that the inbox is to be looked at soon
         self._flushed_at = 0
@@ -433,7 +443,9 @@ class Master:
             instructions = self._state.handle(events, now)
             events = []
             for instruction in instructions:
-                if isinstance(instruction, Deliver) or isinstance(instruction, Fail):  # noqa: SIM101  # twice as fast as a union
+                if (
+                    isinstance(instruction, Deliver) or isinstance(instruction, Fail) or isinstance(instruction, Tell)  # noqa: SIM101  # twice as fast as a union
+                ):
                     self._undelivered.extend(instruction.items)
                 else:
                     self._crew.execute(instruction, events)
@@ -468,7 +480,7 @@ class Master:
 
     def _functions_in_use(self) -> set[int]:
         state = self._state
-        used = {source.function for source in list(self._sources)}
+        used = {key for source in list(self._sources) for key in source.functions()}
         used.update(task.function for task in (*state.backlog, *self._inbox))
         for seat in state.seats.values():
             used.update(task.function for task in seat.sent)
@@ -509,17 +521,19 @@ class Master:
             us = threading.get_ident()
             self._delivering.append(us)
             try:
-                self._deliver_all()
+                self._deliver_all(us)
             finally:
                 self._delivering.remove(us)  # and not the last: another thread may have come since
         if self._closing:
             self._end_if_over()
 
-    def _deliver_all(self) -> None:
+    def _deliver_all(self, us: int) -> None:
         undelivered = self._undelivered
         delivery: _Delivery | None = None  # what is in hand, as long as it could be put back
         try:
             while undelivered:
+                if self._telling is not None and self._telling != us and len(undelivered) < _CROWD:
+                    return  # the other thread goes on with these, in order
                 try:
                     delivery = undelivered.popleft()
                 except IndexError:  # another thread was quicker
@@ -528,6 +542,10 @@ class Master:
                     task, index, count, error = delivery
                     delivery = None
                     task.sink.fail(task, index, count, error)
+                    continue
+                if len(delivery) == 5:
+                    self._tell(us, *delivery)
+                    delivery = None
                     continue
                 task, index, count, kind, blob, pid = delivery
                 if kind == VALUE:  # the usual case, spared two lists
@@ -549,9 +567,23 @@ class Master:
         except BaseException as interruption:
             if delivery is None or not is_interrupt(interruption):
                 self._give_up(interruption)
-            else:
+            elif len(delivery) != 5:  # a note is never handed over twice
                 undelivered.appendleft(delivery)
             raise
+
+    def _tell(
+        self, us: int, task: Task | None, place: tuple[int, int], what: int, content: Any, pid: int | None
+    ) -> None:
+        """Hand over what a worker has noted."""
+        index, attempt = place
+        outer, self._telling = self._telling, us
+        try:
+            if what == LOG:
+                logbook.handle(content, "" if task is None else task.describe(index), pid)
+            elif task is not None:
+                task.sink.hear(task, index, attempt, *output.unpack(content))
+        finally:
+            self._telling = outer
 
     # The loop.
 

@@ -14,6 +14,8 @@ READY      up    the initializer has run; body empty
 REFUSED    up    the initializer failed; body = the encoded error; the worker leaves
 RESULTS    up    number = how many records; body = `RESULTS_HEAD`, the records' index, their bytes
 DROPPED    up    the answer to RECALL: nothing from before it will be run
+NOTE       up    number = LOG or OUTPUT; body = `NOTE_HEAD`, a log record (`logs.pack`) or what an element has written
+                 (`output.pack`): sent at once, from any thread, whatever results wait; the head says which element it is
 =========  ====  =======================================================================================
 """
 
@@ -26,12 +28,19 @@ HEADER = struct.Struct("=BxHIQ")  # kind, lane, number, length of the body
 # Serial number of the first record, nanoseconds of work, of those spent computing (0: not measured), elements in the records.
 RESULTS_HEAD = struct.Struct("=QQQQ")
 
+NOTE_HEAD = struct.Struct("=q")  # STARTED in the journal: how many elements the worker had started
+
 SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP = range(1, 7)
-READY, REFUSED, RESULTS, DROPPED = range(11, 15)
+READY, REFUSED, RESULTS, DROPPED, NOTE = range(11, 16)
+
+# What a NOTE is of.
+LOG, OUTPUT = range(1, 3)
+
+BY_THREAD = -1  # for `Setup.capture`
 
 # How a task calls its function.
 CALL, EACH, STAR = range(3)
-# payload = (args, kwds)           f(*args, **kwds), one element
+# payload = (args, kwds)           f(*args, **kwds), one element; perhaps with `contexts.Variable`s as a third
 # payload = [item, item, …]        f(item) for each; also a tuple or a range
 # payload = [(a, b), (c, d), …]    f(*item) for each
 
@@ -59,6 +68,10 @@ class Setup:
     start_method: str | None  # what the parent chose for multiprocessing, or None when it chose nothing
     log_level: int | None  # of multiprocessing's logger; None when that logger is not in use
     log_to_stderr: bool
+    logs: dict[str, Any] | None  # the parent's settings of logging, `logbook.settings`
+    capture: (
+        int | None
+    )  # which of the extra descriptors are the files of `output`, or BY_THREAD; None: nothing is captured
     sys_path: list[str] | None  # None under fork: everything is inherited
     sys_argv: list[str]
     directory: str | None

@@ -50,6 +50,7 @@ from .steps import (
     Instruction,
     Kill,
     Look,
+    Noted,
     Ready,
     Recall,
     Refused,
@@ -60,6 +61,7 @@ from .steps import (
     Stop,
     Submitted,
     Taken,
+    Tell,
     Terminate,
     Tick,
     Trace,
@@ -122,6 +124,7 @@ class State:
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
         self._failures: list[tuple[Task, int, int, BaseException]] = []
+        self._notes: list[tuple[Task | None, tuple[int, int], int, Any, int | None]] = []
         self._now = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             Submitted: self._on_submitted,
@@ -129,6 +132,7 @@ class State:
             Refused: self._on_refused,
             Unstarted: self._on_unstarted,
             Finished: self._on_finished,
+            Noted: self._on_noted,
             Dropped: self._on_dropped,
             Seen: self._on_seen,
             Taken: self._on_taken,
@@ -179,6 +183,9 @@ class State:
         self._dispatch()
         self._look_ahead()
         out, self._out = self._out, []
+        if self._notes:  # before the results: they are of elements that ran then, or run yet
+            out.append(Tell(self._notes))
+            self._notes = []
         if self._deliveries:
             out.append(Deliver(self._deliveries))
             self._deliveries = []
@@ -251,6 +258,11 @@ class State:
             self._let_go(worker)
         seat.heard = self._now
         seat.forget_look(self._now)
+
+    def _on_noted(self, event: Noted) -> None:
+        task, index = self.seats[event.seat].running(event.started)
+        attempt = 0 if task is None else task.attempts
+        self._notes.append((task, (index, attempt), event.what, event.content, event.pid))
 
     def _retry_next(self, task: Task) -> Task | None:
         """The element that *task* is at, to be run once more, in front of all others; None if it was cancelled meanwhile."""

@@ -90,6 +90,19 @@ class Finished(Step):
         self.memory = memory
 
 
+class Noted(Step):
+    """A worker has told something, of kind *what*, beside its results, having started *started* elements."""
+
+    __slots__ = ("content", "pid", "seat", "started", "what")
+
+    def __init__(self, seat: int, started: int, what: int, content: Any, pid: int | None) -> None:
+        self.seat = seat
+        self.started = started
+        self.what = what
+        self.content = content
+        self.pid = pid
+
+
 class Dropped(Step):
     """A worker has confirmed a recall."""
 
@@ -202,6 +215,7 @@ Event = (
     | Refused
     | Unstarted
     | Finished
+    | Noted
     | Dropped
     | Seen
     | Taken
@@ -304,4 +318,13 @@ class Fail(Step):
         self.items = items
 
 
-Instruction = Start | Send | Look | Recall | Stop | Kill | Trace | Deliver | Fail
+class Tell(Step):
+    """Hand over what was noted: (task that was running, or None; which element and attempt of it; kind; content; pid)."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[tuple[Task | None, tuple[int, int], int, Any, int | None]]) -> None:
+        self.items = items
+
+
+Instruction = Start | Send | Look | Recall | Stop | Kill | Trace | Deliver | Fail | Tell

@@ -13,12 +13,25 @@ import weakref
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
 
-from . import bootstrap, children, codec, forks, inheritance, inner_threads, molded, oom, signals, spawn
+from . import (
+    bootstrap,
+    children,
+    codec,
+    forks,
+    inheritance,
+    inner_threads,
+    logbook,
+    molded,
+    oom,
+    output,
+    signals,
+    spawn,
+)
 from .channel import MasterEnd, Permits, frame, open_channel
 from .ends import Ends
 from .equipment import Equipment
 from .journal import Journal, create_memory, open_journals
-from .messages import SETUP, Setup
+from .messages import BY_THREAD, SETUP, Setup
 
 _NAMES = {"fork": "ForkPoolWorker", "spawn": "SpawnPoolWorker", "forkserver": "ForkServerPoolWorker"}
 
@@ -30,11 +43,14 @@ class Post:
     journals: list[Journal]  # of each of its threads
     ends: Ends
 
-    def __init__(self, number: int, threads: int = 1) -> None:
+    def __init__(self, number: int, threads: int = 1, *, capture: bool = False) -> None:
         self.number = number
         self.permits: list[Permits] = []  # likewise
+        self.outputs: list[int] = []  # files of what its tasks write, if that is captured
+        self.output_ends: list[int] = []  # the worker's descriptors of these
         self.received = [0] * threads  # records taken over from each, through the channel or the journal
         self._threads = threads
+        self._capture = capture
         self.child: children.Child | None = None
         self.is_open = True
         self.condemned = False  # we have put an end to it
@@ -62,6 +78,11 @@ class Post:
         ours(os.close, other_end)
         theirs(os.close, lifeline)
         self.ends = Ends(down, up, memory, self.permits[0].worker_fd, lifeline)
+        for _ in range(2 if self._capture else 0):
+            self.outputs.append(output.create_file())
+            ours(os.close, self.outputs[-1])
+            self.output_ends.append(os.dup(self.outputs[-1]))
+            theirs(os.close, self.output_ends[-1])
 
     def close_theirs(self) -> None:
         """Close the worker's ends, once it has them."""
@@ -134,8 +155,15 @@ class Supervisor:
             self._bound[place].add(post)
         return post
 
+    def imports_main(self) -> bool:
+        """Whether every worker runs this process's ``__main__``, or has it: then functions of it go by name."""
+        if self.start_method == "fork":
+            return True
+        initializer = self.equipment.initializer
+        return initializer is not None and codec.mentions_main(inheritance.pack_inheritance(initializer)[0])
+
     def _start(self, setup: list[bytes | memoryview], extra: list[int]) -> Post:
-        self.newest = post = Post(self._numbers, self.equipment.threads)
+        self.newest = post = Post(self._numbers, self.equipment.threads, capture=self._captures_files())
         try:
             post.open()
             post.channel.send(setup)
@@ -144,7 +172,8 @@ class Supervisor:
                 # Inherited, not pickled: they cross in a list, and the frame is without them.
                 bootstrap.inherited_hooks[:] = [self._hooks]
             try:
-                child.start(post.ends, [*extra, *(permits.worker_fd for permits in post.permits[1:])])
+                more = (*(permits.worker_fd for permits in post.permits[1:]), *post.output_ends)
+                child.start(post.ends, [*extra, *more])
             finally:
                 bootstrap.inherited_hooks.clear()
         except BaseException:
@@ -156,8 +185,15 @@ class Supervisor:
         post.close_theirs()
         return post
 
+    def _captures_files(self) -> bool:
+        """Tasks of several threads have the descriptors in common: there it is done by thread."""
+        return self.equipment.capture and self.equipment.threads == 1
+
     def _setup(self, hooks: bytes | None, tracker: int | None, extras: int, place: int | None) -> Setup:
         forked = self.start_method == "fork"
+        capture: int | None = None
+        if self.equipment.capture:
+            capture = extras if self._captures_files() else BY_THREAD
         logger = util._logger  # type: ignore[attr-defined]  # there is no public way to ask without creating it
         directory: str | None = None
         with contextlib.suppress(OSError):
@@ -176,6 +212,8 @@ class Supervisor:
             start_method=get_start_method(allow_none=True),
             log_level=None if logger is None else logger.getEffectiveLevel(),
             log_to_stderr=bool(util._log_to_stderr),  # type: ignore[attr-defined]
+            logs=logbook.settings(),
+            capture=capture,
             sys_path=None if forked else list(sys.path),
             sys_argv=sys.argv,
             directory=directory,

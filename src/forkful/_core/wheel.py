@@ -3,8 +3,9 @@
 One thread at a time waits for all workers: it has *the wheel*.  A caller in ``get()`` takes it if it is free, else
 sleeps until its own slot is settled or the wheel is handed to it.  A thread that leaves hands the wheel to a sleeper.
 Where there is none and work is under way, it leaves the background thread *on watch*: that takes the wheel when nobody
-else has for `_WATCH_NS`, and gives it up as soon as a caller wants it.  So a program that waits, or submits in a burst,
-runs the loop in its own thread, with no thread switch between a result and its reader.
+else has for `_WATCH_NS` (at once, if it is told to hurry, because nobody will wait here), and gives it up as soon as a
+caller wants it.  So a program that waits, or submits in a burst, runs the loop in its own thread, with no thread switch
+between a result and its reader.
 
 Rules, all under ``_gate`` unless said otherwise:
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import codec
+from . import codec, contexts, logs
 from .channel import Frame, Permits, frame
 from .injection import with_state
 from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, THREAD, Journal, pack
@@ -31,7 +31,11 @@ from .messages import (
     FORGET,
     FUNCTION,
     GROUP,
+    LOG,
     MIXED,
+    NOTE,
+    NOTE_HEAD,
+    OUTPUT,
     READY,
     RECALL,
     REFUSED,
@@ -45,6 +49,7 @@ from .messages import (
 
 if TYPE_CHECKING:
     from .gauge import Gauge
+    from .output import Output, ThreadedOutput
 
 _GROUP_S = 25e-6  # below what opening a file costs: what has effects outside is rarely in company
 _TINY_S = 0.7e-6  # the loop's own share included; what is left is less than a system call: no effects outside
@@ -95,7 +100,8 @@ class Known:
             with self._loading:
                 function = self._functions[key]
                 if isinstance(function, bytes):
-                    loaded: Callable[..., Any] = with_state(_loads(function), self._state)
+                    with logs.without_new_handlers():
+                        loaded: Callable[..., Any] = with_state(_loads(function), self._state)
                     self._functions[key] = function = loaded
         return function
 
@@ -178,6 +184,7 @@ class Worker:
         self._work = 0  # nanoseconds of work since the last flush
         self._flushed = _clock()
         self._disowned = False
+        self._output: Output | ThreadedOutput | None = None  # what elements write, where that is captured
 
     def disown(self) -> None:
         """This is a copy of the worker that a task made with ``os.fork``: it must not speak for the worker.
@@ -188,6 +195,21 @@ class Worker:
         self._disowned = True
         self._channel.close()
         self._journal.disown()
+
+    def keep(self, output: Output | ThreadedOutput) -> None:
+        """Send what elements write, as *output* has it, with their results."""
+        self._output = output
+
+    def note_log(self, content: bytes, started: int | None = None) -> None:
+        """Tell the master what was logged, and which element was running.  In any thread of the worker."""
+        if not self._disowned:
+            try:
+                self._note(LOG, content, self._journal.words[STARTED] if started is None else started)
+            except OSError:  # nobody is left to tell; the worker's own thread finds that out
+                pass
+
+    def _note(self, what: int, content: bytes, started: int) -> None:
+        self._channel.send(frame(NOTE, what, NOTE_HEAD.pack(started), content, lane=self._lane))
 
     def prepare(self, initializer: Callable[[], None] | None) -> bool:
         """Run the initializer and tell the master; whether the worker may go on."""
@@ -213,6 +235,8 @@ class Worker:
         channel = self._channel
         journal = self._journal
         journal.words[THREAD] = threading.get_ident()
+        if self._output is not None:
+            self._output.begin()
         while True:
             received = channel.receive_nowait() if journal.count else channel.receive()
             if received is None:
@@ -285,12 +309,18 @@ class Worker:
         words[SINCE] = begun
         words[STARTED] = self._started
         try:
-            args, kwds = _loads(payload)
-            value = self._functions.get(key)(*args, **kwds)
+            call = _loads(payload)
+            function = self._functions.get(key)
+            if len(call) == 2:
+                args, kwds = call
+                value = function(*args, **kwds)
+            else:
+                args, kwds, variables = call
+                value = contexts.restore(variables).run(function, *args, **kwds)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
             self._commit_error(error, begun)
         else:
-            del args, kwds
+            del args, kwds, call
             self._commit_value(value, begun)
         return True
 
@@ -407,6 +437,10 @@ class Worker:
     def _commit(self, count: int, kind: int, blob: bytes, begun: int) -> None:
         if self._disowned:
             os._exit(0)
+        if self._output is not None:
+            written = self._output.take()
+            if written:
+                self._note(OUTPUT, written, self._started)  # before the result, so that it is there first
         now = _clock()
         self._work += now - begun
         self._elements += count

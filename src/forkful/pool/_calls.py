@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._core import codec
+from .._core import codec, contexts
 from .._core.books import Task
 from .._core.master import Master
 from .._core.messages import CALL
@@ -24,6 +24,7 @@ from ._feed import (
 )
 from ._iterators import Stream
 from ._options import Call, CallLimits, Options, Progress, check_size
+from ._printed import Printed
 from ._results import AsyncResult, Home, MapResult
 
 if TYPE_CHECKING:
@@ -54,15 +55,21 @@ class Calls:
         Raises:
             BaseException: see `codec.is_interrupt`.
         """
+        if self._options.capture:
+            result._printed = Printed()
         try:
             call = tuple(args), dict(kwds) if kwds else {}
         except BaseException as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
             _refuse(result, _explain_arguments(func, args, kwds, error))
             return None
         try:
-            payload = codec.encode(call)
+            variables = contexts.collect()
+            payload = codec.encode((*call, variables) if variables else call)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
-            key, name = self._master.functions.register(func)
+            functions = self._master.functions
+            key, name = functions.register(func)
+            if key in functions.portable and codec.mentions_main(payload):
+                key, name = functions.register_by_name(func)
         except BaseException as error:  # user code (__reduce__) may raise anything
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
@@ -91,6 +98,13 @@ class Calls:
         """The most tasks that can run at once."""
         limits = self._master.limits
         return limits.most * limits.threads
+
+    def _register(self, func: Any) -> tuple[int, str, int | None]:
+        """A map's function: its key, its name, and the key of its other form, if there is one."""
+        functions = self._master.functions
+        func = contexts.with_context(func)
+        key, name = functions.register(func)
+        return key, name, functions.register_by_name(func)[0] if key in functions.portable else None
 
     def map(
         self,
@@ -122,6 +136,8 @@ class Calls:
         watch = None if progress is None else self._follow(progress, func, len(items))
         result: MapResult[Any] = MapResult(home, len(items), callback, error_callback)
         result._watch = watch
+        if self._options.capture:
+            result._printed = Printed()
         if failure is not None:
             result.abandon(failure)
             return result
@@ -129,14 +145,14 @@ class Calls:
             result.conclude_empty()
             return result
         try:
-            key, name = self._master.functions.register(func)
+            key, name, by_name = self._register(func)
         except BaseException as error:  # user code (__reduce__) may raise anything
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
             return result
-        guarded = limits.timeout is not None or limits.retries > 0
+        guarded = limits.timeout is not None or limits.retries > 0 or self._options.capture
         exact = self._options.maxtasksperchild is not None
         most = chunksize or default_chunksize(len(items), self._hands())
-        call = Call(key, name, style, limits, guarded, most, exact)
+        call = Call(key, name, style, limits, guarded, most, exact, by_name)
         feed = SequenceFeed(call, result, self._master.block_of, items)
         result.follow(feed)
         try:
@@ -164,11 +180,11 @@ class Calls:
             buffersize = check_size("buffersize", buffersize)
         _check_synchronous(iterable)
         iterator, plain = iter(iterable), type(iterable) in PLAIN
-        key, name = self._master.functions.register(func)
+        key, name, by_name = self._register(func)
         exact = self._options.maxtasksperchild is not None
         most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
-        call = Call(key, name, style, limits, True, most, exact)
-        stream = Stream(self._master, ordered=ordered)
+        call = Call(key, name, style, limits, True, most, exact, by_name)
+        stream = Stream(self._master, ordered=ordered, printed=Printed() if self._options.capture else None)
         hands = self._hands()
         chunks = 0 if chunksize == 1 else chunksize * hands
         first = max(WINDOW_FIRST, 4 * hands, 2 * chunks)

@@ -40,6 +40,11 @@ class Feed:
         self._interrupt: BaseException | None = None  # came while elements were pickled, and is to be passed on
         self._kept: list[Task] = []  # made before that: the next to give
 
+    def functions(self) -> tuple[int, ...]:
+        """The keys of functions that its tasks may name."""
+        call = self._call
+        return (call.function,) if call.by_name is None else (call.function, call.by_name)
+
     def take(self, room: int) -> list[Task]:
         """Up to about *room* elements as tasks (a task is not divided to fit).
 
@@ -106,8 +111,12 @@ class Feed:
 
     def _task(self, items: Items, base: int) -> Task:
         call = self._call
+        payload = codec.encode(items)
+        function = call.function
+        if call.by_name is not None and codec.mentions_main(payload):
+            function = call.by_name
         return Task(
-            self._sink, call.function, call.name, call.style, codec.encode(items),
+            self._sink, function, call.name, call.style, payload,
             base=base, count=len(items), guarded=call.guarded,
             timeout=call.limits.timeout, retries=call.limits.retries, priority=call.limits.priority,
         )  # fmt: skip  # the constructor's own grouping

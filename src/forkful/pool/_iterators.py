@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .._core.master import Master
     from ._bars import Watch
     from ._feed import StreamFeed
+    from ._printed import Printed
 
 T = TypeVar("T")
 
@@ -32,8 +33,9 @@ class Stream:
     It must not hold the iterator the user holds, nor the pool: dropping those is how a user walks away.
     """
 
-    def __init__(self, master: Master, *, ordered: bool) -> None:
+    def __init__(self, master: Master, *, ordered: bool, printed: Printed | None = None) -> None:
         self._master = master
+        self._printed = printed  # where the pool captures what tasks write
         self._ordered = ordered
         self._feed: StreamFeed | None = None
         self.progress: Watch | None = None
@@ -244,7 +246,22 @@ class Stream:
                     self.progress.tally.total = length
         self._notify()
 
+    def hear(self, task: Task, index: int, attempt: int, out: str, err: str) -> None:
+        """An element has written something."""
+        if self._printed is not None and not self._dropped:
+            self._printed.add(index, attempt, out, err)
+
+    def _with_output(self, outcome: Outcome, printed: Printed) -> Outcome:
+        index, error = outcome.index, outcome.error
+        if error is not None:
+            printed.attach(index, error)
+        out, err = printed.of(index)
+        printed.drop(index)
+        return outcome._replace(stdout=out, stderr=err)
+
     def _add(self, outcomes: list[Outcome]) -> None:
+        if self._printed is not None:
+            outcomes = [self._with_output(outcome, self._printed) for outcome in outcomes]
         if self._dropped:
             return
         with self._lock:
@@ -348,10 +365,9 @@ class _Reader:
         except Exception:
             if stream.over():
                 await self._let_go_async()
-            del self  # the traceback holds this frame, and would hold the iterator
             raise
         except BaseException:  # cancelled
-            del self
+            del self  # the traceback holds this frame, and would hold the iterator
             raise
         return outcome
 

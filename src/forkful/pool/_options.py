@@ -90,6 +90,7 @@ class Call(NamedTuple):
     guarded: bool  # each element counts for itself: its result is safe before the next starts
     chunksize: int  # the most elements in one task
     exact: bool  # always that many: maxtasksperchild counts chunks
+    by_name: int | None = None  # key of the same function, for elements that need it so: `functions.register_by_name`
 
 
 def check_limits(timeout: float | None, retries: int | None, priority: int | None = None) -> CallLimits:

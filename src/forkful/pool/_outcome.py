@@ -15,6 +15,7 @@ class Outcome(NamedTuple):
         error: what it raised, or the `TaskError` it ended with; None when it has a value.
         attempts: how often it was started; 0 when it never was.
         pid: the worker that ended it; None when none did.
+        stdout, stderr: what it wrote there in its last attempt; None unless the pool has ``capture_output=True``.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of it
@@ -23,3 +24,5 @@ class Outcome(NamedTuple):
     error: BaseException | None
     attempts: int
     pid: int | None
+    stdout: str | None = None
+    stderr: str | None = None

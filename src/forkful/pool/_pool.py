@@ -101,7 +101,12 @@ class Pool:
             exit functions; not in one that is killed.  `terminate`, and the end of a ``with`` block, gives idle workers
             half a second for it; busy ones are ended without.  What it raises is printed to standard error, with the
             worker's name, and makes that worker's exit code 1.
-        capture_output: attach what a task prints to its result.
+        capture_output: attach what a task writes to standard output and error to its result, as ``stdout`` and
+            ``stderr``: to `AsyncResult` (a list of texts for a map, one for each element), to `Outcome`, and to the
+            exception of a task that failed, also by the death of its worker.  It is taken at the descriptors, so that what C
+            code and child processes write is there too, but for ``threads`` > 1: then it is what Python code writes to
+            ``sys.stdout`` and ``sys.stderr`` in the task's own thread.  Of each the last MiB is kept, after a line that says
+            how much is not.  Bytes that are no UTF-8 are replaced.  A worker then takes two descriptors more here.
         timeout: seconds any one task may run; its worker is then killed and replaced, and it ends with `TaskTimeout`.
             None: no limit.  Every method takes its own.
         retries: how often a task that fails (by exception, crash or timeout) is tried again.  Every method takes its own.
@@ -122,6 +127,14 @@ class Pool:
     ``cpu_count() // (processes * threads)`` of them in a worker, at least one; whatever the environment says already
     (``OMP_NUM_THREADS`` and its like) stays.  Under ``"fork"`` those that are loaded already are told with
     ``threadpoolctl``, if that is installed.
+
+    What a worker logs is handled by this process's loggers, their levels, filters and handlers, in order and before the
+    task's result is there; the record has the attributes ``task`` (such as ``"task f[3]"``; ``""`` outside of a task) and
+    ``worker`` (its pid).  Handlers of this process are not run in workers; those that an initializer or a task adds there
+    are.  A line is not written twice to the same place.
+
+    The caller's ``contextvars``, as of the call, are set in the task, where they can be found (at the top level of a
+    module) and their values pickle.  What a task with such variables sets itself is forgotten with it.
 
     >>> with Pool(2) as pool:
     ...     pool.map(abs, [-1, 2, -3])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .._core import codec
 from .._core.wheel import Slot, run_quietly
-from ..errors import InitializerError, PoolTerminated, ResultTimeout, TaskCancelled
+from ..errors import InitializerError, PoolTerminated, ResultTimeout, TaskCancelled, TaskError
 from ._callbacks import Callback, Callbacks
 from ._options import check_wait
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .._core.master import Master
     from ._bars import Watch
     from ._feed import Feed
+    from ._printed import Printed
 
 T = TypeVar("T")
 
@@ -45,7 +46,9 @@ class AsyncResult(Slot, Generic[T]):
     In a coroutine, ``await`` a result instead: see `__await__`.
     """
 
-    __slots__ = ("__weakref__", "_callback", "_early", "_error_callback", "_outcome", "_pool", "_task", "_watchers")
+    __slots__ = (
+        "__weakref__", "_callback", "_early", "_error_callback", "_outcome", "_pool", "_printed", "_task", "_watchers",
+    )  # fmt: skip  # one line a letter would be nine lines of names
 
     def __init__(self, pool: Home, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
         self.settled = False
@@ -57,6 +60,7 @@ class AsyncResult(Slot, Generic[T]):
         self._task: Task | None = None
         self._early: deque[Watcher] | None = None  # told of the outcome
         self._watchers: deque[Watcher] | None = None  # told when it is ready, that is after the callback
+        self._printed: Printed | None = None  # where the pool captures what tasks write
         pool._master.pending.add(self)
 
     def ready(self) -> bool:
@@ -72,6 +76,19 @@ class AsyncResult(Slot, Generic[T]):
         if not self.settled or self._outcome is None:
             raise ValueError(f"{self!r} not ready; call wait() first")
         return self._outcome[0]
+
+    @property
+    def stdout(self) -> str | None:
+        """What the call wrote to standard output, in its last attempt.
+
+        None unless the pool has ``capture_output=True``, and until the call has ended.
+        """
+        return self._printed.of(0)[0] if self._printed is not None and self.settled else None
+
+    @property
+    def stderr(self) -> str | None:
+        """What the call wrote to standard error; as `stdout`."""
+        return self._printed.of(0)[1] if self._printed is not None and self.settled else None
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call has ended, at most *timeout* seconds; in a callback, until its value is known."""
@@ -229,11 +246,20 @@ class AsyncResult(Slot, Generic[T]):
 
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
         """The call has raised."""
+        if self._printed is not None:
+            self._printed.attach(index, error)
         self._end(False, error)
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """The call has ended without either."""
+        if self._printed is not None and isinstance(error, TaskError):
+            self._printed.attach(index, error)
         self._end(False, error)
+
+    def hear(self, task: Task, index: int, attempt: int, out: str, err: str) -> None:
+        """An element has written something."""
+        if self._printed is not None:
+            self._printed.add(index, attempt, out, err)
 
     def abort(self, error: BaseException) -> None:
         """End with *error*, unless the call has ended; a terminated pool calls nobody back."""
@@ -285,14 +311,14 @@ class AsyncResult(Slot, Generic[T]):
 class MapResult(AsyncResult[list[T]]):
     """The results of one map, to come; ready when every element has ended.  ``get`` raises the first error by position."""
 
-    __slots__ = ("_error", "_error_at", "_left", "_lock", "_source", "_values", "_watch")
+    __slots__ = ("_error", "_error_at", "_left", "_length", "_lock", "_source", "_values", "_watch")
 
     def __init__(
         self, pool: Home, length: int, callback: Callback | None = None, error_callback: Callback | None = None
     ) -> None:
         super().__init__(pool, callback, error_callback)
         self._values: list[Any] = [None] * length
-        self._left = length
+        self._left = self._length = length
         self._lock = threading.RLock()
         self._error: BaseException | None = None
         self._error_at = length
@@ -314,13 +340,31 @@ class MapResult(AsyncResult[list[T]]):
 
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
         """One element has raised."""
+        if self._printed is not None:
+            self._printed.attach(index, error)
         self._note(index, 1, error)
 
     def fail(self, task: Task, index: int, count: int, error: BaseException) -> None:
         """Some elements have ended with *error*."""
+        if self._printed is not None and count == 1 and isinstance(error, TaskError):
+            self._printed.attach(index, error)
         self._note(index, count, error)
         if isinstance(error, InitializerError):
             self.abandon(error)
+
+    @property
+    def stdout(self) -> list[str] | None:  # type: ignore[override]  # one for each
+        """What each element wrote to standard output, in its last attempt; None where `AsyncResult.stdout` is."""
+        return self._written(0)
+
+    @property
+    def stderr(self) -> list[str] | None:  # type: ignore[override]  # likewise
+        """What each element wrote to standard error; as `stdout`."""
+        return self._written(1)
+
+    def _written(self, which: int) -> list[str] | None:
+        printed = self._printed
+        return [printed.of(at)[which] for at in range(self._length)] if printed is not None and self.settled else None
 
     def conclude_empty(self) -> None:
         """There is nothing to wait for; as with ``multiprocessing``, then no callback is called."""

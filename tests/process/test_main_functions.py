@@ -1,0 +1,242 @@
+"""Functions of the script that is running: found by name, or sent by value so that workers need not run the script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .test_start_methods import run_python
+
+# The start methods that do not copy the script's names.
+REMOTE = pytest.mark.parametrize("method", ["forkserver", "spawn"])
+
+
+def run_script(text: str, folder: Path, *arguments: str, way: str = "script") -> tuple[int, list[str], str]:
+    """Exit code, lines and errors of the script *text*, given to Python in that *way*."""
+    (folder / "given.py").write_text(text, encoding="utf-8")
+    before = {"script": ["given.py"], "module": ["-m", "given"]}[way]
+    returncode, output, errors = run_python(*before, *arguments, folder=folder)
+    return returncode, output.splitlines(), errors
+
+
+PLAIN = """
+import forkful, functools, math, os, sys
+
+print("top")
+FACTOR = 2
+
+def f(x):
+    return scaled(x) + math.floor(0.5)
+
+def scaled(x):
+    return x * FACTOR
+
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def pair(a, b=5):
+    return a, b, os.getpid() != 0
+
+def worse(x):
+    raise ValueError(f"no {x}")
+
+with forkful.Pool(2, start_method=sys.argv[1]) as pool:
+    print(pool.map(f, range(4)))
+    print(pool.apply(fib, (10,)), list(pool.imap(fib, [5, 6])))
+    print(pool.starmap(pair, [(1, 2), (3, 4)]), pool.apply(functools.partial(pair, 7)))
+    print(pool.apply_async(f, (9,)).get(), pool.map(lambda x: f(x) + 1, [1]))
+    try:
+        pool.apply(worse, (3,))
+    except ValueError as error:
+        print(error, "raise ValueError(f" in str(error.__cause__))
+"""
+
+
+@pytest.mark.parametrize("way", ["script", "module"])
+def test_script_without_a_guard(way: str, start_method: str, tmp_path: Path) -> None:
+    """It just works, and what it prints at the top is printed once."""
+    assert run_script(PLAIN, tmp_path, start_method, way=way) == (
+        0,
+        [
+            "top",
+            "[0, 2, 4, 6]",
+            "55 [5, 8]",
+            "[(1, 2, True), (3, 4, True)] (7, 5, True)",
+            "18 [3]",
+            "no 3 True",
+        ],
+        "",
+    )
+
+
+CHANGING = """
+import forkful, sys
+
+def f(x):
+    return g(x) + N
+
+with forkful.Pool(1, start_method=sys.argv[1]) as pool:
+    def g(x):
+        return x
+    N = 10
+    print(pool.map(f, [1, 2]))
+    def g(x):
+        return -x
+    print(pool.map(f, [1, 2]), pool.apply(f, (3,)))
+    N = 20
+    print(pool.map(f, [1, 2]), list(pool.imap(f, [3])))
+"""
+
+
+@REMOTE
+def test_what_changes_between_calls(method: str, tmp_path: Path) -> None:
+    """Each call sees what its function reaches as it was then."""
+    assert run_script(CHANGING, tmp_path, method) == (0, ["[11, 12]", "[9, 8] 7", "[19, 18] [17]"], "")
+
+
+NEEDED = """
+import forkful, sys
+{top}
+
+def f(x):
+    {body}
+
+if __name__ == "__main__":
+    with forkful.Pool(1, {options}start_method=sys.argv[1]) as pool:
+        print(pool.map(f, {items}, chunksize=1), pool.apply(f, ({items}[0],)))
+"""
+
+SPAWNING = """context = multiprocessing.get_context("spawn")
+    q = context.SimpleQueue()
+    p = context.Process(target=g, args=(q,))
+    p.start(); p.join()
+    return q.get()"""
+
+NEEDS = {
+    "initializer": ("N = 0\ndef init(n):\n    global N\n    N = n", "return N + x", "initializer=init, initargs=(5,), ", "[1, 2]",
+                    "[6, 7] 6"),
+    "state": ("SEEN = []", "SEEN.append(x)\n    return len(SEEN)", "", "[1, 2]", "[1, 2] 3"),
+    "class": ("class K:\n    pass", "return isinstance(x, K)", "", "[K(), 1, K]", "[True, False, False] True"),
+    "compared": ("def g(): pass", "return x is g", "", "[g, len]", "[True, False] True"),
+    "mixed": ("class K:\n    def __init__(self, n): self.n = n\ndef g(): pass", "return x is g or getattr(x, 'n', x)", "",
+              "[1, K(2), g, 4]", "[1, 2, True, 4] 1"),
+    "effect": ("import decimal\ndecimal.getcontext().prec = 5", "return str(decimal.Decimal(1) / 3)", "", "[1]",
+               "['0.33333'] 0.33333"),
+    "recursion": ("import sys\nsys.setrecursionlimit(20_000)", "return x if x < 1 else 1 + f(x - 1)", "", "[5000]", "[5000] 5000"),
+    "returned": ("def g(): pass", "return [g]", "", "[1]", None),
+    "process": ("import multiprocessing\ndef g(q): q.put(42)",
+                SPAWNING, "", "[1]", "[42] 42"),
+}  # fmt: skip  # three columns
+
+
+@pytest.mark.parametrize("case", NEEDS)
+def test_scripts_with_more_to_them(case: str, start_method: str, tmp_path: Path) -> None:
+    """Whatever ties a function to its script holds, under each start method: then it goes by name."""
+    top, body, options, items, expected = NEEDS[case]
+    text = NEEDED.format(top=top, body=body, options=options, items=items)
+    returncode, lines, errors = run_script(text, tmp_path, start_method)
+    assert (returncode, errors) == (0, "")
+    if expected is not None:
+        assert lines == [expected]
+    else:
+        assert lines[0].startswith("[[<function g at 0x")
+
+
+GUARDED = """
+import forkful, sys
+
+N = 1
+
+def f(x):
+    return x + N, M
+
+if __name__ == "__main__":
+    M = 5
+    {rebind}
+    with forkful.Pool(1, start_method=sys.argv[1]) as pool:
+        try:
+            print(pool.apply(f, (1,)))
+        except NameError as error:
+            print(error)
+"""
+
+
+def test_names_of_the_guarded_part(start_method: str, tmp_path: Path) -> None:
+    """What only that part knows crosses; what it binds anew is to a worker what the rest of the script says."""
+    assert run_script(GUARDED.format(rebind="pass"), tmp_path, start_method) == (0, ["(2, 5)"], "")
+    expected = "(3, 5)" if start_method == "fork" else "name 'M' is not defined"  # as with multiprocessing
+    assert run_script(GUARDED.format(rebind="N = 2"), tmp_path, start_method) == (0, [expected], "")
+
+
+UNGUARDED = """
+import forkful, sys
+
+class K:
+    pass
+
+def f(x):
+    return isinstance(x, K)
+
+print("top", flush=True)
+with forkful.Pool(2, start_method=sys.argv[1]) as pool:
+    print(pool.map(f, [K(), 1]))
+"""
+
+UNGUARDED_MAIN = """
+import forkful, sys
+
+def f(x):
+    return x
+
+def main():
+    print("top", flush=True)
+    with forkful.Pool(2, start_method=sys.argv[1]) as pool:
+        print(pool.apply(f, (1,)))
+
+main()
+"""
+
+UNGUARDED_INITIALIZER = """
+import forkful, sys
+
+def init():
+    global N
+    N = 5
+
+print("top", flush=True)
+with forkful.Pool(2, init, start_method=sys.argv[1]) as pool:
+    print(pool.apply(abs, (1,)))
+"""
+
+
+@pytest.mark.parametrize("text", [UNGUARDED, UNGUARDED_MAIN, UNGUARDED_INITIALIZER], ids=["class", "main", "init"])
+def test_unguarded_script_that_must_be_run(text: str, start_method: str, tmp_path: Path) -> None:
+    """One error, in the parent, that names the cure; no worker starts workers."""
+    returncode, lines, errors = run_script(text, tmp_path, start_method)
+    if start_method == "fork":
+        assert (returncode, errors) == (0, "")
+        return
+    assert returncode == 1
+    assert "".join(lines) in {"top" * times for times in (1, 2, 3)}  # the parent, and each worker that runs the script
+    assert 'put what starts the pool under `if __name__ == "__main__":`' in errors.splitlines()[-1]
+
+
+def test_elements_of_both_kinds(tmp_path: Path) -> None:
+    """Elements that need the script and elements that do not, in one lazy map, in order."""
+    text = """
+import forkful
+
+class K:
+    def __init__(self, n):
+        self.n = n
+
+def f(x):
+    return getattr(x, "n", x)
+
+if __name__ == "__main__":
+    with forkful.Pool(2) as pool:
+        items = [K(i) if i % 3 == 0 else i for i in range(60)]
+        print(list(pool.imap(f, items)) == pool.map(f, items) == list(range(60)))
+"""
+    assert run_script(text, tmp_path) == (0, ["True"], "")
