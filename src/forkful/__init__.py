@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from multiprocessing import Process, TimeoutError  # noqa: A004  # multiprocessing's own, under its own name
 
     from .errors import ForkfulError
-    from .pool import AsyncResult, Outcome, Pool, cpu_count
+    from .pool import AsyncResult, Outcome, Pool, Shared, cpu_count
 
-__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "TimeoutError", "cpu_count"]
+__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "Shared", "TimeoutError", "cpu_count"]
 __version__ = "0.1.0"
 
 # What is imported when it is first asked for: every worker that is a new interpreter imports this package, and needs
@@ -35,6 +35,7 @@ _HOMES = {
     "Outcome": ".pool",
     "Pool": ".pool",
     "Process": "multiprocessing",
+    "Shared": ".pool",
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
 }

@@ -340,6 +340,8 @@ def fetch(key: int) -> Any:
     """The shared object of that number.  Called as a task's arguments are rebuilt."""
     account = own_account()
     with _fetching:
+        if key not in account.shared:
+            raise LookupError(f"shared object {key} is not in this process: its handle was pickled for another one")
         found = account.shared[key]
         if type(found) is Received:
             found = account.shared[key] = found.load()

@@ -173,7 +173,7 @@ class Lender:
         mode = ONCE if once else AGAIN
         if not buffers and not shares and (len(blob) <= codec.LARGE_BYTES or not self._open):
             return blob
-        mentions_main = codec.mentions_main(blob)
+        mentions_main = codec.mentions_main(blob) or any(share.parcel.mentions_main for share in shares)
         parts: list[Any] = list(buffers)
         if len(blob) > codec.LARGE_BYTES:
             parts.append(blob)
