@@ -303,7 +303,9 @@ def test_segments_are_bounded(pair: Pair) -> None:
 
 def test_many_buffers(pair: Pair) -> None:
     """More than the system takes in one call, large and small in turn."""
-    arrays = [np.full((SMALL if number % 3 else OWN_BLOCK) + number, number % 256, dtype="u1") for number in range(600)]
+    arrays: list[Any] = [
+        np.full((SMALL if number % 3 else OWN_BLOCK) + number, number % 256, dtype="u1") for number in range(600)
+    ]
     for mine, theirs in zip(arrays, pair.send(arrays).take(), strict=True):
         assert np.array_equal(mine, theirs)
     pair.settle()
