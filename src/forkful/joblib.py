@@ -12,7 +12,8 @@ Options of `forkful.Pool` may be given beside the backend's name: ``parallel_con
 max_memory_per_worker="2GB")``.  *timeout* and *retries* are then for each batch of joblib's; without *retries* a call
 whose worker dies raises `forkful.errors.WorkerDied` out of ``Parallel``.
 
-Workers are kept for the next call of ``Parallel`` with the same options, and leave when they have had nothing to do for
+Workers are started by ``forkserver``, or ``spawn`` where ``multiprocessing.set_start_method`` was told so; by ``fork``
+only with ``start_method="fork"``.  They are kept for the next call of ``Parallel`` with the same options, and leave when they have had nothing to do for
 five minutes (*idle_timeout*); `release` ends them now.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 
 from .errors import EngineUnavailable, PoolClosed
 from .pool import Pool, cpu_count
+from .pool._options import start_method_of
 
 try:
     from joblib.parallel import (
@@ -151,7 +153,8 @@ def _executor(workers: int, inner_threads: int | None, options: dict[str, Any]) 
 
 
 def _make_pool(workers: int, inner_threads: int | None, options: dict[str, Any]) -> Pool:
-    options = {"idle_timeout": _IDLE_S} | options
+    defaults: dict[str, Any] = {"idle_timeout": _IDLE_S, "start_method": _start_method()}
+    options = defaults | options
     if inner_threads is not None:
         if "initializer" in options:
             raise ValueError(
@@ -159,6 +162,14 @@ def _make_pool(workers: int, inner_threads: int | None, options: dict[str, Any])
             )
         options |= {"initializer": _limit_inner_threads, "initargs": (inner_threads,)}
     return Pool(workers, **options)
+
+
+def _start_method() -> str:
+    """What the program has chosen, unless that is ``"fork"``: joblib asks ``multiprocessing`` for its context before each
+    call, and where fork is its default it then looks as if the program had chosen that.
+    """
+    method, _ = start_method_of(None)
+    return "forkserver" if method == "fork" else method
 
 
 def _limit_inner_threads(count: int) -> None:

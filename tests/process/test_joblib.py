@@ -30,8 +30,11 @@ delayed = joblib.delayed
 
 @pytest.fixture(autouse=True)
 def backend() -> Iterator[None]:
-    """Every call of ``Parallel`` runs on forkful, and keeps no worker for the next test."""
-    with joblib.parallel_config(backend="forkful", n_jobs=2):
+    """Every call of ``Parallel`` runs on forkful, and keeps no worker for the next test.
+
+    With fork, because then workers need not import joblib, which takes longer than most of these tests.
+    """
+    with joblib.parallel_config(backend="forkful", n_jobs=2, start_method="fork"):
         yield
     forkful.joblib.release()
 
@@ -60,6 +63,13 @@ def test_the_start_method_may_be_chosen(start_method: str) -> None:
     with joblib.parallel_config(backend="forkful", n_jobs=2, start_method=start_method):
         assert squares(20) == EXPECTED[:20]
     assert squares(20, backend="forkful", n_jobs=2, start_method=start_method) == EXPECTED[:20]
+
+
+def test_the_program_is_not_forked_because_joblib_has_asked_multiprocessing_for_its_context() -> None:
+    """Which makes ``fork``, where it is the default, look as if the program had chosen it."""
+    squares(3, backend="forkful")
+    _, pool = forkful.joblib._kept or pytest.fail("no pool is kept")
+    assert pool._start_method == "forkserver"
 
 
 def test_calls_run_in_other_processes_of_this_pool() -> None:
