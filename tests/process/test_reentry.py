@@ -523,16 +523,16 @@ def test_end_waits_for_what_another_thread_delivers(hook: list[Callable[[], obje
     """A pool is over when every thread that rebuilds results is done, not when the last that came is."""
     master, another = pool._master, -1  # no thread has this number
     workers = [worker.pid for worker in pool._pool]
-    hook[:] = [once(lambda: master._delivering.append(another))]  # it comes when we have begun
+    hook[:] = [once(lambda: master._deliveries.threads.append(another))]  # it comes when we have begun
     assert pool.apply(return_hooked) == [None]
-    assert master._delivering == [another]
+    assert master._deliveries.threads == [another]
     pool.close()
     joiner = threading.Thread(target=pool.join)
     joiner.start()
     assert wait_for_ends(workers) == []
     assert pool.stats()["tasks"] == 5
     assert not master.gone.settled
-    master._delivering.remove(another)
+    master._deliveries.threads.remove(another)
     master._end_if_over()
     joiner.join(WATCHDOG)
     assert not joiner.is_alive()

@@ -6,7 +6,6 @@ import logging
 import pickle
 import signal
 import threading
-from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -14,7 +13,7 @@ import pytest
 
 from forkful._core import channel, logbook, logs
 from forkful._core.channel import MasterEnd, WorkerEnd, frame, open_channel
-from forkful._core.master import Master
+from forkful._core.deliveries import Deliveries
 from forkful._core.messages import GROUP, HEADER, LOG, NOTE, VALUE
 from forkful._core.steps import Deliver, Finished, Noted, Submitted, Tell, Terminate
 from forkful.errors import PoolTerminated
@@ -262,25 +261,26 @@ def test_an_interrupt_in_a_handler(keeper: Keeper) -> None:
     logger = logging.getLogger("notes")
     logger.addHandler(handler)
     nudges: list[int] = []
-    master: Any = Master.__new__(Master)
-    master.__dict__.update(_telling=None, gave_up=False, _undelivered=deque(), nudge=lambda: nudges.append(1))
+    given_up: list[BaseException] = []
+    deliveries = Deliveries(given_up.append, lambda: nudges.append(1))
     content = logs.pack(make_record(), (), logging, basic=False)
-    master._undelivered.extend([(None, (0, 0), LOG, content, 7), (None, (0, 0), LOG, content, 7)])
+    deliveries.waiting.extend([(None, (0, 0), LOG, content, 7), (None, (0, 0), LOG, content, 7)])
     try:
         with pytest.raises(KeyboardInterrupt):
-            master._deliver_all(1)
+            deliveries.hand_over()
     finally:
         logger.removeHandler(handler)
-    assert len(master._undelivered) == 1
+    assert len(deliveries.waiting) == 1
     assert nudges == [1]  # somebody is to look at that
-    assert not master.gave_up
-    assert master._telling is None
+    assert not given_up
+    assert deliveries._telling is None
+    assert not deliveries.threads
 
 
 def test_what_follows_a_note_waits_for_it() -> None:
     """Another thread that would deliver leaves it to the one that is handing over a note, up to a crowd."""
-    master: Any = Master.__new__(Master)
-    items = deque([(None, (0, 0), LOG, b"", 7)])
-    master.__dict__.update(_telling=5, gave_up=False, _undelivered=items)
-    master._deliver_all(6)
-    assert len(items) == 1
+    deliveries = Deliveries(lambda error: None, lambda: None)
+    deliveries.waiting.append((None, (0, 0), LOG, b"", 7))
+    deliveries._telling = -1
+    deliveries.hand_over()
+    assert len(deliveries.waiting) == 1

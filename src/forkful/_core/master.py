@@ -32,15 +32,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
-from . import logbook, output
 from .books import Task
-from .codec import LARGE_BYTES, beside, encode, is_interrupt, keep, take_beside
+from .codec import LARGE_BYTES, beside, encode, keep, take_beside
 from .crew import Crew
+from .deliveries import Deliveries
 from .forks import hold
 from .functions import Functions
 from .limits import Limits
-from .messages import LOG, VALUE, VALUES
-from .records import rebuild, rebuild_one
 from .schedule import GATHER_NS
 from .state import State
 from .steps import Cancel, Close, Deliver, Event, Fail, Hire, Resize, Submitted, Tell, Terminate, Tick
@@ -51,14 +49,6 @@ if TYPE_CHECKING:
     from .lending import Lender, Parcel
 
 _clock = time.monotonic_ns
-
-_Delivery = (
-    tuple[Task, int, int, int, Any, int | None]
-    | tuple[Task | None, tuple[int, int], int, Any, int | None]
-    | tuple[Task, int, int, BaseException]
-)
-_CROWD = 1000  # notes and results that may wait for the thread which is handing over a note
-
 
 FOREIGN = "this pool belongs to the process that made it, and this is a fork of that; make a Pool of your own here"
 
@@ -118,9 +108,7 @@ class Master:
         # What was asked for where the books could not be touched: by a signal handler while its own thread was in them,
         # or by the garbage collector.
         self._later: deque[Event | Forsaken] = deque()
-        self._undelivered: deque[_Delivery] = deque()
-        self._telling: int | None = None  # the thread that is handing over a note: what follows waits for it
-        self._delivering: list[int] = []  # the threads that take from there, and are not done
+        self._deliveries = Deliveries(self._give_up, self.nudge)
         self._gathering = False  # somebody at the wheel knows that the inbox is to be looked at soon
         self._flushed_at = 0
         self._births: list[tuple[int, Slot]] = []  # workers whose pid somebody waits for
@@ -355,7 +343,7 @@ class Master:
 
     def is_delivering(self) -> bool:
         """Whether the caller is user code that runs as a result is handed over."""
-        return threading.get_ident() in self._delivering
+        return self._deliveries.is_here()
 
     @property
     def limits(self) -> Limits:
@@ -480,7 +468,7 @@ class Master:
                 if (
                     isinstance(instruction, Deliver) or isinstance(instruction, Fail) or isinstance(instruction, Tell)  # noqa: SIM101  # twice as fast as a union
                 ):
-                    self._undelivered.extend(instruction.items)
+                    self._deliveries.waiting.extend(instruction.items)
                 else:
                     self._crew.execute(instruction, events)
             if not events and not self._later:
@@ -496,9 +484,7 @@ class Master:
 
     def _end_if_over(self) -> None:
         """Settle `gone` once the last worker of a closed pool has ended, and everybody has what he waited for."""
-        us = threading.get_ident()
-        others = any(thread != us for thread in self._delivering)
-        if self._undelivered or others or self.gone.settled or self._is_inside():
+        if self._deliveries.is_elsewhere() or self.gone.settled or self._is_inside():
             return
         with self._lock:
             if not self._crew.posts and self._state.closed and not self._state.busy():
@@ -546,87 +532,18 @@ class Master:
                 continue
 
     def _deliver(self) -> None:
-        """Hand over what has ended.  Without the lock: rebuilding results is user code, which may call the pool.
-
-        What user code raises is the element's error, but for what `is_interrupt` says came from outside, such as
-        Ctrl-C: then the element is put back for whoever waits next, and the pool goes on.
-        """
-        if self._undelivered:
-            us = threading.get_ident()
-            self._delivering.append(us)
-            try:
-                self._deliver_all(us)
-            finally:
-                self._delivering.remove(us)  # and not the last: another thread may have come since
+        self._deliveries.hand_over()
         if self._closing:
             self._end_if_over()
-
-    def _deliver_all(self, us: int) -> None:
-        undelivered = self._undelivered
-        delivery: _Delivery | None = None  # what is in hand, as long as it could be put back
-        try:
-            while undelivered:
-                if self._telling is not None and self._telling != us and len(undelivered) < _CROWD:
-                    return  # the other thread goes on with these, in order
-                try:
-                    delivery = undelivered.popleft()
-                except IndexError:  # another thread was quicker
-                    return
-                if len(delivery) == 4:
-                    task, index, count, error = delivery
-                    delivery = None
-                    task.sink.fail(task, index, count, error)
-                    continue
-                if len(delivery) == 5:
-                    self._tell(us, *delivery)
-                    delivery = None
-                    continue
-                task, index, count, kind, blob, pid = delivery
-                if kind == VALUE:  # the usual case, spared two lists
-                    ok, what = rebuild_one(task, index, blob, pid)
-                    delivery = None
-                    if ok:
-                        task.sink.accept(task, index, [what], pid, len(blob))
-                    else:
-                        task.sink.refuse(task, index, what, pid)
-                    continue
-                parts = rebuild(task, index, count, kind, blob, pid)
-                delivery = None
-                size = len(blob) if kind != VALUES else max(map(len, blob))
-                for at, ok, what in parts:
-                    if ok:
-                        task.sink.accept(task, at, what, pid, size)
-                    else:
-                        task.sink.refuse(task, at, what, pid)
-        except BaseException as interruption:
-            if delivery is None or not is_interrupt(interruption):
-                self._give_up(interruption)
-            else:
-                if len(delivery) != 5:  # a note is never handed over twice
-                    undelivered.appendleft(delivery)
-                self.nudge()  # another thread may have left to us what is there
-            raise
-
-    def _tell(
-        self, us: int, task: Task | None, place: tuple[int, int], what: int, content: Any, pid: int | None
-    ) -> None:
-        """Hand over what a worker has noted."""
-        index, attempt = place
-        outer, self._telling = self._telling, us
-        try:
-            if what == LOG:
-                logbook.handle(content, "" if task is None else task.describe(index), pid)
-            elif task is not None:
-                task.sink.hear(task, index, attempt, *output.unpack(content))
-        finally:
-            self._telling = outer
 
     # The loop.
 
     def _needs_driver(self) -> bool:
         if self.gone.settled:
             return False
-        pending = self._inbox or self._later or self._sources or self._undelivered or self._dropped or self._closing
+        pending = (
+            self._inbox or self._later or self._sources or self._deliveries.waiting or self._dropped or self._closing
+        )
         return (
             bool(pending) or self._crew.has_news() or self._state.busy() or self._state.due is not None
         )  # an idle worker is to leave
@@ -642,7 +559,9 @@ class Master:
                 self._crew.tell_unshared()
         if self._sources:
             self.feed()
-        if self._undelivered:  # by a thread that was interrupted, or that waits here inside one of its deliveries
+        if (
+            self._deliveries.waiting
+        ):  # by a thread that was interrupted, or that waits here inside one of its deliveries
             self._deliver()
         if self._closing:
             self._end_if_over()
