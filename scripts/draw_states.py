@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkful._core.state import TASK, WORKER
+from forkful._core.moves import TASK, WORKER
 
 
 def draw(table: dict[tuple[str, str], str]) -> str:

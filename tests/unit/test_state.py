@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from forkful._core import state as state_module
+from forkful._core import moves
 from forkful._core.books import BUSY, GONE, IDLE, KILLED, QUEUED, RECALLED, SENT, STARTING, STOPPING, Task, Worker
 from forkful._core.journal import IN_INITIALIZER
 from forkful._core.messages import ERROR, GROUP, VALUE
@@ -1451,8 +1451,8 @@ LIVE = [STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED]
 
 def test_every_move_of_a_worker_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table has no line that nothing needs."""
-    table = Recording(state_module.WORKER)
-    monkeypatch.setattr(state_module, "WORKER", table)
+    table = Recording(moves.WORKER)
+    monkeypatch.setattr(moves, "WORKER", table)
     for state in LIVE:
         worker_in(state).exit(0, started=0)
         worker_in(state)(Terminate(OVER))
@@ -1467,8 +1467,8 @@ def test_every_move_of_a_worker_is_made(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_move_of_a_task_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table has no line that nothing needs."""
-    table = Recording(state_module.TASK)
-    monkeypatch.setattr(state_module, "TASK", table)
+    table = Recording(moves.TASK)
+    monkeypatch.setattr(moves, "TASK", table)
     # Two are looked up when the module is loaded, for speed; here their effect.
     sent_ = call()
     bench = Bench()
@@ -1498,16 +1498,16 @@ def test_every_move_of_a_task_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_moves_that_are_not_listed() -> None:
     """They are a bug of ours, and do not pass in silence."""
-    table = state_module.WORKER
+    table = moves.WORKER
     for state, what in itertools.product([*LIVE, GONE], {what for _, what in table}):
         seat = Worker(0).seats[0]
         seat.state = state
         if (state, what) in table:
-            state_module._move(seat, what)
+            moves.move(seat, what)
             assert seat.state == table[state, what]
         else:
             with pytest.raises(KeyError):
-                state_module._move(seat, what)
+                moves.move(seat, what)
             assert seat.state == state
 
 

@@ -3,8 +3,7 @@
 ``handle(events, now)`` takes what has happened since the last call and returns what to do about it; the master executes
 that and reports back in further events.  ``now`` and all times are nanoseconds of one monotonic clock.
 
-Two tables below, `WORKER` and `TASK`, hold every move between states; nothing changes a state except through them.
-``make docs`` draws them for the documentation.
+Two tables in ``moves.py`` hold every move between states; nothing changes a state except through them.
 
 The file is long because all of that is here: who looks for what may move a task or a worker has one place to look.
 """
@@ -20,7 +19,6 @@ from .backlog import Backlog
 from .books import (
     BUSY,
     ENDED,
-    GONE,
     IDLE,
     KILL_IT,
     KILLED,
@@ -36,6 +34,7 @@ from .books import (
 )
 from .limits import Limits
 from .messages import ERROR, VALUE, VALUES
+from .moves import FINISHING, SENDING, move, move_all, move_task
 from .schedule import LONG_NS, STUCK_NS, Pace
 from .staff import Staff
 from .steps import (
@@ -73,37 +72,6 @@ from .verdict import Company, explain_cancelling, explain_company, explain_death
 _TRACE_NS = 20_000_000  # between the signal that has a worker tell where it is, and SIGKILL
 _QUIET_NS = 200_000_000  # the least that a worker gets to start what has a time-out
 _SILENT_NS = 1_000_000_000  # that a worker gets to answer a recall when nothing runs there
-
-# The tables: (state, what happens) -> state.
-
-_LIVE = (STARTING, IDLE, BUSY, RECALLED, STOPPING, KILLED)
-
-WORKER: dict[tuple[str, str], str] = {
-    (STARTING, "ready"): IDLE,
-    (STARTING, "refused"): STOPPING,
-    (IDLE, "send"): BUSY,
-    (BUSY, "send"): BUSY,
-    (BUSY, "finish last"): IDLE,
-    (BUSY, "recall"): RECALLED,
-    (RECALLED, "dropped"): IDLE,
-    (IDLE, "stop"): STOPPING,
-    **{(state, "kill"): KILLED for state in _LIVE},
-    **{(state, "exit"): GONE for state in _LIVE},
-}
-
-TASK: dict[tuple[str, str], str] = {
-    (QUEUED, "send"): SENT,
-    (SENT, "recall"): QUEUED,  # not started, and now it cannot be
-    (SENT, "orphan"): QUEUED,  # not started, its worker died
-    (SENT, "retry"): QUEUED,
-    (SENT, "finish"): ENDED,
-    (SENT, "fail"): ENDED,
-    (QUEUED, "fail"): ENDED,
-    (QUEUED, "cancel"): ENDED,
-}
-
-_SENT = TASK[QUEUED, "send"]
-_FINISHED = TASK[SENT, "finish"]
 
 
 class State:
@@ -240,7 +208,7 @@ class State:
                 task.done += count
             if task.done >= task.count:
                 sent.popleft()
-                task.state = _FINISHED
+                task.state = FINISHING
                 task.seat = None
         seat.finished += finished
         seat.load -= finished
@@ -253,7 +221,7 @@ class State:
             _spare(seat)
             worker.idle_since = self._now
             if seat.state == BUSY:
-                _move(seat, "finish last")
+                move(seat, "finish last")
         limit = self.staff.limits.memory
         if limit is not None and event.memory > limit:
             self._let_go(worker)
@@ -290,7 +258,7 @@ class State:
         self.stats["failed"] += left
         if left:
             self._failures.append((task, task.index(), left, error))
-        task.state = TASK[task.state, what]
+        move_task(task, what)
         task.seat = None
         task.done = task.count
 
@@ -305,7 +273,7 @@ class State:
         task.first += task.done
         task.count -= task.done
         task.done = 0
-        task.state = TASK[task.state, what]
+        move_task(task, what)
         task.seat = None
         if task.cancelled:
             self._fail_rest(task, "cancel", explain_cancelling(task))
@@ -320,18 +288,18 @@ class State:
         worker.idle_since = self._now
         self.staff.starts.succeed()
         if worker.state == STARTING:
-            _move_all(worker, "ready")
+            move_all(worker, "ready")
 
     def _on_refused(self, event: Refused) -> None:
         worker = self.workers[event.worker]
         if worker.state == STARTING:
-            _move_all(worker, "refused")
+            move_all(worker, "refused")
         self.staff.starts.refuse()
         self._fail_backlog(event.error)
 
     def _on_unstarted(self, event: Unstarted) -> None:
         """A passing want is borne as long as there is a worker; without one it is everybody's error."""
-        _move_all(self.staff.strike_off(event.worker), "exit")
+        move_all(self.staff.strike_off(event.worker), "exit")
         self.stats["workers started"] -= 1
         if not self.staff.has_hands():
             self._fail_backlog(event.error)
@@ -346,7 +314,7 @@ class State:
     def _on_dropped(self, event: Dropped) -> None:
         seat = self.seats[event.seat]
         if seat.state == RECALLED:
-            _move(seat, "dropped")
+            move(seat, "dropped")
             _spare(seat)
             if self._deadlines and not any(other.state == RECALLED for other in seat.worker.seats):
                 self._deadlines.pop(seat.worker.key, None)
@@ -355,7 +323,7 @@ class State:
         worker = self.staff.strike_off(event.worker)
         self._deadlines.pop(event.worker, None)
         was = worker.state
-        _move_all(worker, "exit")
+        move_all(worker, "exit")
         starts = self.staff.starts
         starts.make_room(self._now)
         if was not in (STOPPING, KILLED):
@@ -397,7 +365,7 @@ class State:
             if head.state == QUEUED or head.done >= head.count:
                 seat.sent.popleft()
                 if head.state == SENT:
-                    head.state = TASK[SENT, "fail"]
+                    move_task(head, "fail")
                     head.seat = None
         while seat.sent:
             self.stats["requeued"] += 1
@@ -444,18 +412,18 @@ class State:
         self._kill_at = self._now + self.staff.limits.grace
 
     def _stop(self, worker: Worker) -> None:
-        _move_all(worker, "stop")
+        move_all(worker, "stop")
         self._out.append(Stop(worker.key))
 
     def _kill(self, worker: Worker, *, gently: bool) -> None:
-        _move_all(worker, "kill")
+        move_all(worker, "kill")
         if not gently:
             self._deadlines.pop(worker.key, None)
         self._out.append(Kill(worker.key, gently))
 
     def _trace(self, worker: Worker) -> None:
         """Kill *worker*, with a moment for it to tell where it was; one that is stopped cannot."""
-        _move_all(worker, "kill")
+        move_all(worker, "kill")
         self._deadlines[worker.key] = self._now + _TRACE_NS
         self._out.append(Trace(worker.key))
 
@@ -570,7 +538,7 @@ class State:
             self.stats["requeued"] += 1
             self._requeue(task, "recall")
         if event.units:
-            _move(seat, "recall")
+            move(seat, "recall")
             if not seat.sent:  # only a worker that is stopped, or worse, takes long to say that it has dropped it all
                 self._deadlines.setdefault(seat.worker.key, self._now + _SILENT_NS)
         _spare_started(seat)
@@ -714,7 +682,7 @@ class State:
             queue.popleft()
             if task.state != QUEUED:
                 continue
-            task.state = _SENT
+            task.state = SENDING
             task.seat = seat
             load += task.count
             taken += 1
@@ -726,7 +694,7 @@ class State:
         if seat.state == IDLE:
             seat.heard = self._now
             seat.forget_look(self._now)
-        _move(seat, "send")
+        move(seat, "send")
         seat.recalls = False
         seat.hides = seat.load > 1
         seat.sent.extend(tasks)
@@ -765,17 +733,6 @@ def _earliest(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
-
-
-def _move(seat: Seat, what: str) -> None:
-    """Change a seat's state as the table says; anything else is a bug here, and raises ``KeyError``."""
-    seat.state = WORKER[seat.state, what]
-
-
-def _move_all(worker: Worker, what: str) -> None:
-    """What happens to a worker happens to all its seats."""
-    for seat in worker.seats:
-        seat.state = WORKER[seat.state, what]
 
 
 def _spare(seat: Seat) -> None:
