@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -107,30 +108,75 @@ def test_a_frame_sent_in_the_midst_of_another(
 ) -> None:
     """By a signal handler: it follows."""
     master, worker = ends
-    monkeypatch.setattr(worker, "_send", _interrupted(worker, worker._send))
-    worker.send(frame(NOTE, 1, b"outer"))
-    assert [(number, bytes(body)) for _, _, number, body in master.receive()] == [(1, b"outer"), (2, b"inner")]
+    for name in ("_send", "_begin"):
+        monkeypatch.setattr(worker, name, _interrupted(worker, name))
+        (worker.send if name == "_send" else worker.send_note)(frame(NOTE, 1, b"outer"))
+        assert [(number, bytes(body)) for _, _, number, body in master.receive()] == [(1, b"outer"), (2, b"inner")]
 
 
-def _interrupted(worker: WorkerEnd, send: Any) -> Any:
-    """*send*, with a signal in the middle of it."""
+def _interrupted(worker: WorkerEnd, name: str) -> Any:
+    """The method *name*, with a signal in the middle of its first call."""
+    method = getattr(worker, name)
 
     def handler(signum: int, interrupted: Any) -> None:
-        worker.send(frame(NOTE, 2, b"inner"))
+        worker.send_note(frame(NOTE, 2, b"inner"))
 
-    def with_signal(buffers: Any) -> None:
+    def once(buffers: Any) -> None:
+        setattr(worker, name, method)
         before = signal.signal(signal.SIGUSR1, handler)
         try:
             signal.raise_signal(signal.SIGUSR1)
         finally:
             signal.signal(signal.SIGUSR1, before)
-        send(buffers)
-
-    def once(buffers: Any) -> None:
-        monkeyed, worker._send = with_signal, send  # type: ignore[method-assign]  # what comes after is not interrupted
-        monkeyed(buffers)
+        method(buffers)
 
     return once
+
+
+class Alarm(Exception):
+    """What the signal handler of a task raises."""
+
+
+def test_a_task_whose_signal_handler_raises(ends: tuple[MasterEnd, WorkerEnd]) -> None:
+    """However often, in the midst of notes of any size: all frames are whole, in order, and what was sent is there."""
+    master, worker = ends
+    received: list[tuple[int, int]] = []
+
+    def read() -> None:
+        poll = select.poll()
+        poll.register(master.fileno(), select.POLLIN)
+        while not received or received[-1][0] != 2**32 - 1:
+            poll.poll()
+            received.extend((number, len(body)) for *_, number, body in master.receive())
+
+    def handler(signum: int, where: Any) -> None:
+        if where.f_code.co_filename == channel.__file__:
+            raise Alarm
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    sent: list[tuple[int, int]] = []
+    interrupted: list[tuple[int, int]] = []
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    try:
+        number = 0
+        while len(interrupted) < 50:
+            size = (number % 20) ** 4
+            try:
+                worker.send_note(frame(NOTE, number, bytes(size)))
+                sent.append((number, size))
+            except Alarm:
+                interrupted.append((number, size))
+            number += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    worker.send(frame(NOTE, 2**32 - 1))
+    reader.join()
+    assert received.pop() == (2**32 - 1, 0)
+    assert received == sorted(set(received))
+    assert {*sent} <= {*received} <= {*sent, *interrupted}
 
 
 def test_a_flood_is_read_in_portions(ends: tuple[MasterEnd, WorkerEnd], monkeypatch: pytest.MonkeyPatch) -> None:

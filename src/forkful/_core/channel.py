@@ -14,6 +14,7 @@ import select
 import threading
 import time
 from collections import deque
+from itertools import starmap
 from typing import Any
 
 from .messages import HEADER
@@ -241,6 +242,7 @@ class WorkerEnd:
         self._frames: deque[Frame] = deque()
         self._sending: Any = threading.RLock()
         self._behind: deque[list[bytes | memoryview]] = deque()
+        self._begun: tuple[memoryview, list[int]] | None = None  # a note, and how many bytes of it went at each write
 
     def receive(self) -> Frame | None:
         """The next frame, waiting for it; None when the master is gone."""
@@ -291,9 +293,54 @@ class WorkerEnd:
             self._behind.append(buffers)
             return
         with self._sending:
+            if self._begun is not None:
+                self._finish()
             self._send(buffers)
-            while self._behind:
-                self._send(self._behind.popleft())
+            if self._behind:
+                self._send_behind()
+
+    def send_note(self, buffers: list[bytes | memoryview]) -> None:
+        """Send *buffers* from the midst of a task, which may go on after a signal handler of its own has raised in here.
+
+        What is left of the frame is then sent before the next one.
+        """
+        if self._sending._is_owned():
+            self._behind.append(buffers)
+            return
+        with self._sending:
+            self._finish()
+            self._begin(buffers)
+            self._finish()
+            self._send_behind()
+
+    def _begin(self, buffers: list[bytes | memoryview]) -> None:
+        data = b"".join(buffers)
+        if len(data) > _READ_SIZE and not self._wide:
+            self._wide = True
+            _widen(self._up)
+        self._begun = (memoryview(data), [])
+
+    def _finish(self) -> None:
+        """Send what is left of a note.  Each piece is sent and counted in one step of the interpreter: see `forks.note`."""
+        if self._begun is None:
+            return
+        data, counts = self._begun
+        while (done := sum(counts)) < len(data):
+            try:
+                counts.extend(starmap(os.write, [(self._up, data[done:])]))
+            except BlockingIOError:
+                self._await_room()
+        self._begun = None
+
+    def _send_behind(self) -> None:
+        while self._behind:
+            self._begin(self._behind.popleft())
+            self._finish()
+
+    def _await_room(self) -> None:
+        room = select.poll()
+        room.register(self._up, select.POLLOUT)
+        room.poll()
 
     def _send(self, buffers: list[bytes | memoryview]) -> None:
         size = sum(map(len, buffers))
@@ -314,9 +361,7 @@ class WorkerEnd:
             try:
                 sent = os.writev(self._up, views[:_IOV_LIMIT])
             except BlockingIOError:
-                room = select.poll()
-                room.register(self._up, select.POLLOUT)
-                room.poll()
+                self._await_room()
                 continue
             while views and sent >= len(views[0]):
                 sent -= len(views.pop(0))

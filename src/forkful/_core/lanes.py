@@ -52,6 +52,10 @@ class Lane:
         """Send one frame whole."""
         self._end.send(buffers)
 
+    def send_note(self, buffers: list[bytes | memoryview]) -> None:
+        """The same from the midst of a task."""
+        self._end.send_note(buffers)
+
     def close(self) -> None:
         """Nothing is this thread's own."""
 

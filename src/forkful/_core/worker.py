@@ -76,6 +76,9 @@ class End(Protocol):
     def send(self, buffers: list[bytes | memoryview]) -> None:
         """Send one frame whole."""
 
+    def send_note(self, buffers: list[bytes | memoryview]) -> None:
+        """The same from the midst of a task: see `WorkerEnd.send_note`."""
+
     def close(self) -> None:
         """Close what it holds."""
 
@@ -219,7 +222,7 @@ class Worker:
                 pass
 
     def _note(self, what: int, content: bytes, started: int) -> None:
-        self._channel.send(frame(NOTE, what, NOTE_HEAD.pack(started), content, lane=self._lane))
+        self._channel.send_note(frame(NOTE, what, NOTE_HEAD.pack(started), content, lane=self._lane))
 
     def prepare(self, initializer: Callable[[], None] | None) -> bool:
         """Run the initializer and tell the master; whether the worker may go on."""
