@@ -353,6 +353,61 @@ def test_what_computes_does_not_block_what_waits() -> None:
     assert [task.name for task in bench.state.backlog] == ["compute"]
 
 
+def knowing(bench: Bench) -> Bench:
+    """Function 1 computes all the time, 2 hardly, 3 for a third of it; each takes 50 ms."""
+    for function, computed in ((1, 50 * MS), (2, MS // 100), (3, 16 * MS)):
+        bench.state.pace.learn(function, 1, 50 * MS)
+        bench.state.pace.learn_share(function, 50 * MS, computed, 0)
+    return bench
+
+
+def test_what_waits_does_not_keep_what_computes_from_running() -> None:
+    """It takes nothing of what the threads of a worker may compute."""
+    bench = knowing(pool(1, threads=4, auto=True))
+    bench.submit(*(call("wait", function=2) for _ in range(3)))
+    bench.man(0)
+    compute = call("compute")
+    assert sent(bench.submit(compute)) == {3: [compute]}
+
+
+def test_what_computes_has_the_next_thread_that_is_free() -> None:
+    """What waits and came later, or is less urgent, does not take it."""
+    bench = knowing(pool(1, threads=2, auto=True))
+    bench.submit(*(call("wait", function=2) for _ in range(2)))
+    bench.man(0)
+    compute = call("compute")
+    bench.submit(compute)
+    bench.submit(call("late", function=2))
+    assert sent(bench.finish(0)) == {0: [compute]}
+
+
+def test_a_quick_function_does_not_keep_others_from_a_thread() -> None:
+    """Though its calls could stand behind one another all the time."""
+    bench = knowing(pool(1, threads=2, auto=True))
+    bench.learn(MS, function=4)
+    bench.state.pace.learn_share(4, MS, 1, 0)
+    bench.submit(*(call("quick", function=4) for _ in range(4)))
+    bench.man(0)
+    compute = call("compute")
+    assert sent(bench.submit(compute, *(call("more", function=4) for _ in range(4)))) == {}
+    bench.finish(0)
+    bench.finish(0)
+    assert bench.seat(0).sent[0] is compute
+
+
+def test_what_computes_a_little_makes_way_in_one_worker() -> None:
+    """Else there would never be one with nothing to compute."""
+    bench = knowing(pool(2, threads=4, auto=True))
+    bench.submit(*(call(function=3) for _ in range(4)))
+    bench.man(0, 1)
+    compute = call("compute")
+    bench.submit(compute, *(call(function=3) for _ in range(4)))
+    used = {key: bench.state.workers[key].busy() for key in (0, 1)}
+    assert used == {0: 2, 1: 2}
+    bench.finish(0)
+    assert sent(bench.finish(1)) == {0: [compute]}
+
+
 def test_room_for_a_map() -> None:
     """What is starting and what could be started counts with all its threads, or with as many as pay."""
     assert pool(2, threads=8).state.room(1) == 16

@@ -37,7 +37,7 @@ from .books import (
 from .limits import Limits
 from .messages import ERROR, VALUE, VALUES
 from .schedule import LONG_NS, STUCK_NS, Pace
-from .staff import Staff
+from .staff import Claimed, Staff
 from .steps import (
     Cancel,
     Close,
@@ -97,6 +97,7 @@ TASK: dict[tuple[str, str], str] = {
     (QUEUED, "cancel"): ENDED,
 }
 
+_PASSED_MOST = 16  # functions for which there is no room, before those that are behind them in the queue wait too
 _SENT = TASK[QUEUED, "send"]
 _FINISHED = TASK[SENT, "finish"]
 
@@ -627,17 +628,20 @@ class State:
         backlog = self.backlog
         batches: dict[int, list[Task]] = {}
         blocked: set[int] = set()  # functions for which there is no room
+        claimed: Claimed = {}  # and where they will have it
         while queue := backlog.front(blocked):
             if queue[0].state != QUEUED:
                 queue.popleft()
                 continue
             function = queue[0].function
             window = self.pace.window(function)
-            seats = self.staff.with_room(window, self._width(function))
+            width = self._width(function)
+            seats = self.staff.with_room(window, width, claimed)
             if not seats:
-                if not self._auto:
+                if not self._auto or len(blocked) >= _PASSED_MOST:
                     break
                 blocked.add(function)
+                self.staff.claim(width, claimed)
                 continue
             share = max(1, len(queue) // len(seats))
             for seat in seats:
@@ -672,6 +676,9 @@ class State:
             taken += 1
             batch.append(task)
         seat.worker.assigned += taken
+        if taken and self._auto and function is not None:
+            weight = self.staff.weight(self._width(function))
+            seat.weight = max(weight, seat.weight) if seat.load else weight
         seat.load = load
 
     def _send(self, seat: Seat, tasks: list[Task]) -> None:
