@@ -6,6 +6,7 @@ from typing import Any
 
 from forkful._core.books import BUSY, IDLE, KILLED
 from forkful._core.limits import Limits
+from forkful._core.schedule import STUCK_NS
 from forkful._core.state import State
 from forkful._core.steps import (
     Cancel,
@@ -278,6 +279,26 @@ def test_what_ends_meanwhile_is_spared() -> None:
     assert set(sent(bench.finish(0))) == {0}
     assert outcome(slow) == (1, 0, b"")
     assert (bench.seat(0).state, bench.seat(1).state) == (BUSY, BUSY)
+
+
+def test_what_is_about_to_start_is_looked_for_now_and_then() -> None:
+    """One is to be killed that has its permit and has not started, perhaps because another thread holds the interpreter."""
+    bench = pool(1, threads=3)
+    slow, cancelled, other = call("slow", timeout=1 * S), call("cancelled"), call("other")
+    bench.run(slow, cancelled, other)
+    bench(Cancel([cancelled], kill=True), after=1 * S)
+    bench(Taken(1, 0))
+    bench(Seen(0, 1, 0), Seen(1, 0, 0))
+    bench(Taken(0, 0))
+    bench(Seen(0, 1, 0))
+    bench(Taken(2, 0))
+    bench.finish(0)
+    assert bench.state.workers[0].doomed == 1500 * MS
+    assert bench(Tick(), after=500 * MS) == [Look(1)]
+    assert bench(Seen(1, 0, 0)) == []
+    assert bench.state.due == bench.now + STUCK_NS
+    assert bench(Tick(), after=STUCK_NS) == [Look(1)]
+    assert bench(Seen(1, 1, bench.now)) == [Kill(0, gently=False)]
 
 
 def test_cancel_of_one_that_runs() -> None:

@@ -594,6 +594,8 @@ class State:
             doomed = seat.worker.doomed
             if doomed is not None and seat.condemned:
                 look_at = doomed if self._has_innocents(seat.worker) else self._now
+                if seat.since is None:  # the last look found nothing running there, and so may the next
+                    look_at = max(look_at, seat.changed + STUCK_NS)
             if look_at <= self._now:
                 self._look(seat)
             if due is None or look_at < due:
