@@ -165,6 +165,8 @@ def test_threads_and_mode() -> None:
             options(threads=wrong)
     with pytest.raises(ValueError, match="mode must be \"auto\" or None, not 'threads'"):
         options(mode="threads")
+    with pytest.raises(ValueError, match='mode must be "auto" or None, not \\[\\]'):
+        options(mode=[])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 from forkful._core.books import BUSY, IDLE, KILLED
 from forkful._core.limits import Limits
+from forkful._core.schedule import STUCK_NS
 from forkful._core.state import State
 from forkful._core.steps import (
     Cancel,
@@ -280,6 +281,26 @@ def test_what_ends_meanwhile_is_spared() -> None:
     assert (bench.seat(0).state, bench.seat(1).state) == (BUSY, BUSY)
 
 
+def test_what_is_about_to_start_is_looked_for_now_and_then() -> None:
+    """One is to be killed that has its permit and has not started, perhaps because another thread holds the interpreter."""
+    bench = pool(1, threads=3)
+    slow, cancelled, other = call("slow", timeout=1 * S), call("cancelled"), call("other")
+    bench.run(slow, cancelled, other)
+    bench(Cancel([cancelled], kill=True), after=1 * S)
+    bench(Taken(1, 0))
+    bench(Seen(0, 1, 0), Seen(1, 0, 0))
+    bench(Taken(0, 0))
+    bench(Seen(0, 1, 0))
+    bench(Taken(2, 0))
+    bench.finish(0)
+    assert bench.state.workers[0].doomed == 1500 * MS
+    assert bench(Tick(), after=500 * MS) == [Look(1)]
+    assert bench(Seen(1, 0, 0)) == []
+    assert bench.state.due == bench.now + STUCK_NS
+    assert bench(Tick(), after=STUCK_NS) == [Look(1)]
+    assert bench(Seen(1, 1, bench.now)) == [Kill(0, gently=False)]
+
+
 def test_cancel_of_one_that_runs() -> None:
     """The others are told whose cancelling it was."""
     bench = pool(1, threads=2)
@@ -351,6 +372,61 @@ def test_what_computes_does_not_block_what_waits() -> None:
     tasks = [call("wait", function=2) for _ in range(3)]
     assert list(sent(bench.submit(*tasks)).values()) == [[task] for task in tasks]
     assert [task.name for task in bench.state.backlog] == ["compute"]
+
+
+def knowing(bench: Bench) -> Bench:
+    """Function 1 computes all the time, 2 hardly, 3 for a third of it; each takes 50 ms."""
+    for function, computed in ((1, 50 * MS), (2, MS // 100), (3, 16 * MS)):
+        bench.state.pace.learn(function, 1, 50 * MS)
+        bench.state.pace.learn_share(function, 50 * MS, computed, 0)
+    return bench
+
+
+def test_what_waits_does_not_keep_what_computes_from_running() -> None:
+    """It takes nothing of what the threads of a worker may compute."""
+    bench = knowing(pool(1, threads=4, auto=True))
+    bench.submit(*(call("wait", function=2) for _ in range(3)))
+    bench.man(0)
+    compute = call("compute")
+    assert sent(bench.submit(compute)) == {3: [compute]}
+
+
+def test_what_computes_has_the_next_thread_that_is_free() -> None:
+    """What waits and came later, or is less urgent, does not take it."""
+    bench = knowing(pool(1, threads=2, auto=True))
+    bench.submit(*(call("wait", function=2) for _ in range(2)))
+    bench.man(0)
+    compute = call("compute")
+    bench.submit(compute)
+    bench.submit(call("late", function=2))
+    assert sent(bench.finish(0)) == {0: [compute]}
+
+
+def test_a_quick_function_does_not_keep_others_from_a_thread() -> None:
+    """Though its calls could stand behind one another all the time."""
+    bench = knowing(pool(1, threads=2, auto=True))
+    bench.learn(MS, function=4)
+    bench.state.pace.learn_share(4, MS, 1, 0)
+    bench.submit(*(call("quick", function=4) for _ in range(4)))
+    bench.man(0)
+    compute = call("compute")
+    assert sent(bench.submit(compute, *(call("more", function=4) for _ in range(4)))) == {}
+    bench.finish(0)
+    bench.finish(0)
+    assert bench.seat(0).sent[0] is compute
+
+
+def test_what_computes_a_little_makes_way_in_one_worker() -> None:
+    """Else there would never be one with nothing to compute."""
+    bench = knowing(pool(2, threads=4, auto=True))
+    bench.submit(*(call(function=3) for _ in range(4)))
+    bench.man(0, 1)
+    compute = call("compute")
+    bench.submit(compute, *(call(function=3) for _ in range(4)))
+    used = {key: bench.state.workers[key].busy() for key in (0, 1)}
+    assert used == {0: 2, 1: 2}
+    bench.finish(0)
+    assert sent(bench.finish(1)) == {0: [compute]}
 
 
 def test_room_for_a_map() -> None:

@@ -153,14 +153,18 @@ class Worker:
         """How many of its seats have something to do."""
         return sum(1 for seat in self.seats if seat.load)
 
+    def spare(self) -> float:
+        """How much of what its threads may compute is not taken by what they have to do; a little more, for rounding."""
+        return 1 + 1e-6 - sum(seat.weight for seat in self.seats if seat.load)
+
 
 class Seat:
     """One thread of a worker in the state machine's books: it runs one element at a time, in the order it was sent them."""
 
     __slots__ = (
         "changed", "condemned", "finished", "heard", "hides", "key", "load", "looking", "overdue", "recalling", "recalls",
-        "sent", "since", "state", "worker",
-    )  # fmt: skip  # one line a letter would be fourteen lines of names
+        "sent", "since", "state", "weight", "worker",
+    )  # fmt: skip  # one line a letter would be sixteen lines of names
 
     def __init__(self, worker: Worker, key: int) -> None:
         self.worker = worker
@@ -168,6 +172,7 @@ class Seat:
         self.state = STARTING
         self.sent: deque[Task] = deque()  # in the order it runs them
         self.load = 0  # elements in `sent` without a result
+        self.weight = 0.0  # while there are any: how much of what its worker may compute they take
         self.finished = 0  # elements it has given results for, ever: what STARTED in its journal compares with
         self.changed = 0  # when its first task last changed, as far as we know
         self.heard = 0  # when it last reported a result, or was sent something after it had nothing

@@ -9,6 +9,10 @@ from .books import BUSY, IDLE, KILLED, STARTING, STOPPING, Seat, Worker
 from .limits import Limits
 from .starts import Starts
 
+# Workers, by number, in which what comes later may not be put; where the value is False, only what computes may not.
+Claimed = dict[int, bool]
+NOTHING_CLAIMED: Claimed = {}
+
 
 class Staff:
     """The workers in the books, and their seats by number."""
@@ -70,44 +74,77 @@ class Staff:
         limit = self.limits.tasks_per_child
         return None if limit is None else limit - worker.assigned
 
-    def with_room(self, window: int, width: int) -> list[Seat]:
-        """The seats that hold less than *window* elements, emptiest first, at most *width* of one worker in use.
+    def with_room(self, window: int, width: int, claimed: Claimed = NOTHING_CLAIMED) -> list[Seat]:
+        """The seats that hold less than *window* elements of a function of which *width* pay, emptiest first.
 
-        Among the empty ones, those that would be the first of their worker to be used go first.
+        Among the empty ones, those that would be the first of their worker to be used go first.  Not those that are
+        *claimed* for others.
         """
+        weight = self.weight(width)
         if self.limits.threads == 1:
             seats = [seat for seat in self.seats.values() if seat.load < window and self.is_open(seat)]
+            if claimed:
+                seats = [seat for seat in seats if seat.worker.key not in claimed]
             if len(seats) > 1:
                 seats.sort(key=_load_of)
             return seats
         ranked: list[tuple[int, int, Seat]] = []
         for worker in self.workers.values():
+            if worker.key in claimed and (weight or claimed[worker.key]):
+                continue
             used = worker.busy()
+            spare = worker.spare() if weight else 0.0
             for seat in worker.seats:
                 if seat.load < window and self.is_open(seat):
                     if not seat.load:
-                        if used >= width:
+                        if spare < weight:
                             continue
+                        spare -= weight
                         used += 1
                     ranked.append((seat.load, used, seat))
         ranked.sort(key=_rank_of)
         return [seat for _, _, seat in ranked]
 
+    def weight(self, width: int) -> float:
+        """What one call of a function, of which *width* pay in one worker, takes of all that its threads may compute."""
+        return 0.0 if width >= self.limits.threads else 1 / width
+
+    def claim(self, width: int, claimed: Claimed) -> None:
+        """There is no room for a function of which *width* pay: note in *claimed* where what is behind it may not go.
+
+        Else those would take what it waits for as soon as it is there, again and again.  Where only a seat is missing,
+        nothing may go; where what runs computes too much, in one worker nothing may that computes too.
+        """
+        weight = self.weight(width)
+        spare = {
+            worker.key: worker.spare()
+            for worker in self.workers.values()
+            if not claimed.get(worker.key) and any(map(self.is_open, worker.seats))
+        }
+        lacking_seats = [key for key, left in spare.items() if left >= weight]
+        for key in lacking_seats:
+            claimed[key] = True
+        if not lacking_seats:
+            unclaimed = [key for key in spare if key not in claimed]
+            if unclaimed:
+                claimed[max(unclaimed, key=spare.__getitem__)] = False
+
     def room(self, window: int, width: int) -> int:
         """How many elements the workers could take now, those included that are starting or could be started."""
         limits = self.limits
+        weight = self.weight(width)
         room = 0
         for worker in list(self.workers.values()):
-            used = worker.busy() if width < limits.threads else 0
+            spare = worker.spare() if weight else 0.0
             for seat in worker.seats:
                 if seat.state == STARTING:
-                    room += not worker.leaving and used < width
-                    used += 1
+                    room += not worker.leaving and spare >= weight
+                    spare -= weight
                 elif self.is_open(seat):
                     if not seat.load:
-                        if used >= width:
+                        if spare < weight:
                             continue
-                        used += 1
+                        spare -= weight
                     room += max(0, window - seat.load)
         return room + max(0, limits.most - self.alive()) * width
 
@@ -115,12 +152,13 @@ class Staff:
         """Whether a seat is empty, or a worker could be started, for work that waits elsewhere."""
         if self.starts.at <= now and self.alive() < self.limits.most:
             return True
-        if self.limits.threads == 1:
+        weight = self.weight(width)
+        if not weight:
             return any(not seat.sent and self.is_open(seat) for seat in self.seats.values())
         return any(
             not seat.sent and self.is_open(seat)
             for worker in self.workers.values()
-            if worker.busy() < width
+            if worker.spare() >= weight
             for seat in worker.seats
         )
 

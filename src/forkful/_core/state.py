@@ -36,7 +36,7 @@ from .limits import Limits
 from .messages import ERROR, VALUE, VALUES
 from .moves import FINISHING, SENDING, move, move_all, move_task
 from .schedule import LONG_NS, STUCK_NS, Pace
-from .staff import Staff
+from .staff import Claimed, Staff
 from .steps import (
     Cancel,
     Close,
@@ -72,6 +72,7 @@ from .verdict import Company, explain_cancelling, explain_company, explain_death
 _TRACE_NS = 20_000_000  # between the signal that has a worker tell where it is, and SIGKILL
 _QUIET_NS = 200_000_000  # the least that a worker gets to start what has a time-out
 _SILENT_NS = 1_000_000_000  # that a worker gets to answer a recall when nothing runs there
+_PASSED_MOST = 16  # functions for which there is no room, before those that are behind them in the queue wait too
 
 
 class State:
@@ -609,6 +610,8 @@ class State:
             doomed = seat.worker.doomed
             if doomed is not None and seat.condemned:
                 look_at = doomed if self._has_innocents(seat.worker) else self._now
+                if seat.since is None:  # the last look found nothing running there, and so may the next
+                    look_at = max(look_at, seat.changed + STUCK_NS)
             if look_at <= self._now:
                 self._look(seat)
             if due is None or look_at < due:
@@ -643,17 +646,20 @@ class State:
         backlog = self.backlog
         batches: dict[int, list[Task]] = {}
         blocked: set[int] = set()  # functions for which there is no room
+        claimed: Claimed = {}  # and where they will have it
         while queue := backlog.front(blocked):
             if queue[0].state != QUEUED:
                 queue.popleft()
                 continue
             function = queue[0].function
             window = self.pace.window(function)
-            seats = self.staff.with_room(window, self._width(function))
+            width = self._width(function)
+            seats = self.staff.with_room(window, width, claimed)
             if not seats:
-                if not self._auto:
+                if not self._auto or len(blocked) >= _PASSED_MOST:
                     break
                 blocked.add(function)
+                self.staff.claim(width, claimed)
                 continue
             share = max(1, len(queue) // len(seats))
             for seat in seats:
@@ -688,6 +694,9 @@ class State:
             taken += 1
             batch.append(task)
         seat.worker.assigned += taken
+        if taken and self._auto and function is not None:
+            weight = self.staff.weight(self._width(function))
+            seat.weight = max(weight, seat.weight) if seat.load else weight
         seat.load = load
 
     def _send(self, seat: Seat, tasks: list[Task]) -> None:

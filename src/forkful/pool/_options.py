@@ -164,7 +164,7 @@ def check_options(
     priority: Any = 0,
 ) -> Options:
     """Raises what ``multiprocessing.Pool`` raises for the same mistakes, and says what to do."""
-    if mode not in {None, "auto"}:
+    if mode is not None and mode != "auto":
         raise ValueError(f'mode must be "auto" or None, not {mode!r}')
     if maxtasksperchild is not None:
         if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
