@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import forkful
@@ -18,3 +20,9 @@ def test_each_export_has_a_heading_in_the_reference_and_each_heading_is_an_expor
 
 def test_each_export_exists() -> None:
     assert [name for name in forkful.__all__ if not hasattr(forkful, name)] == []
+
+
+def test_windows_is_refused_in_so_many_words() -> None:
+    program = "import sys; sys.platform = 'win32'; import forkful"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ImportError: forkful needs a POSIX system" in done.stderr

@@ -9,15 +9,22 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError(
+        "forkful needs a POSIX system, such as Linux or macOS: Windows has no fork, and no descriptors that cross between "
+        "processes; use it under WSL"
+    )
 
 if TYPE_CHECKING:
     from multiprocessing import Process, TimeoutError  # noqa: A004  # multiprocessing's own, under its own name
 
     from .errors import ForkfulError
-    from .pool import AsyncResult, Outcome, Pool, cpu_count
+    from .pool import AsyncResult, Outcome, Pool, Shared, cpu_count
 
-__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "TimeoutError", "cpu_count"]
+__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "Shared", "TimeoutError", "cpu_count"]
 __version__ = "0.1.0"
 
 # What is imported when it is first asked for: every worker that is a new interpreter imports this package, and needs
@@ -28,6 +35,7 @@ _HOMES = {
     "Outcome": ".pool",
     "Pool": ".pool",
     "Process": "multiprocessing",
+    "Shared": ".pool",
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
 }

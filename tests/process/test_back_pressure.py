@@ -340,6 +340,16 @@ def test_in_a_coroutine(gates: list[Gate]) -> None:
     assert asyncio.run(main()) == 3
 
 
+def test_an_executor_is_held_back_too(gates: list[Gate]) -> None:
+    with forkful.Pool(1, context="fork", max_pending=1, block=False) as pool, pool.executor() as executor:
+        running = executor.submit(view_tasks.pass_gate, gates[0].path, 1)
+        with pytest.raises(errors.PoolFull):
+            executor.submit(tasks.double, 1)
+        gates[0].open()
+        assert running.result(WATCHDOG) == 1
+        assert executor.submit(tasks.double, 1).result(WATCHDOG) == 2
+
+
 def test_no_cost_where_it_is_not_used() -> None:
     with forkful.Pool(1, context="fork") as pool:
         assert pool._calls.admission is None

@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import pickle
+import queue
 import signal
 import threading
 import weakref
@@ -202,6 +203,26 @@ def test_max_tasks_per_child_under_each_start_method(start_method: str) -> None:
     with ProcessPoolExecutor(1, start_method, max_tasks_per_child=2) as executor:
         pids = [executor.submit(os.getpid).result(WATCHDOG) for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+
+
+def test_a_full_pool_holds_submit_back(gate: Gate) -> None:
+    """By waiting, in callbacks too, or by an error."""
+    with forkful.Pool(1, max_pending=1, block=False) as pool:
+        executor = pool.executor()
+        first = executor.submit(executor_tasks.open_gate, gate.path)
+        gate.await_arrival()
+        with pytest.raises(errors.PoolFull):
+            executor.submit(tasks.double, 1)
+        gate.open()
+        assert first.result(WATCHDOG) == "!"
+    with forkful.Pool(1, max_pending=2) as pool:
+        executor = pool.executor()
+        again: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
+        for number in range(50):
+            future = executor.submit(tasks.double, number)
+            future.add_done_callback(lambda done: again.put(executor.submit(tasks.double, done.result())))
+        values = [again.get(timeout=WATCHDOG).result(WATCHDOG) for _ in range(50)]
+        assert sorted(values) == list(range(0, 200, 4))
 
 
 # Cancelling.

@@ -268,10 +268,12 @@ def test_a_grid_search_finds_what_it_finds_on_loky(tmp_path: Path) -> None:
     """All but how long it took.  In programs of their own, because loky leaves processes behind."""
     pytest.importorskip("sklearn")
     found = []
+    script = tmp_path / "search.py"
+    script.write_text(SEARCH, encoding="ascii")
+    environment = {**os.environ, "JOBLIB_TEMP_FOLDER": str(tmp_path)}  # loky's files, which stand in /dev/shm else
     for backend in ("forkful", "loky"):
-        script = tmp_path / f"on_{backend}.py"
-        script.write_text(SEARCH, encoding="ascii")
-        done = subprocess.run([sys.executable, script, backend], capture_output=True, text=True, check=False)
+        command = [sys.executable, str(script), backend]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         found.append(done.stdout)
     assert "mean_test_score" in found[0]

@@ -16,6 +16,7 @@ import pytest
 
 import forkful
 from forkful import errors
+from forkful._core import codec
 
 from . import tasks
 from .sabotage import DOWN, UP, Point, Sabotage
@@ -172,7 +173,11 @@ def test_killed_at_refused(point: Point, start_method: str, tmp_path: Path, monk
 def test_killed_as_it_sends_a_large_result(
     when: str, retries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A result too large for the journal is lost if it was not sent in full: that task's ``WorkerDied``, or a retry."""
+    """Without shared memory a result too large for the journal is lost if it was not sent in full.
+
+    That task's ``WorkerDied``, or a retry.  With it: see ``test_parcels.py``.
+    """
+    monkeypatch.setattr(codec, "keep", None)
     log = tmp_path / "log"
     sabotage = Sabotage(Point("RESULTS", when, 3), tmp_path, monkeypatch)
     with forkful.Pool(2, context="fork", retries=retries) as pool:

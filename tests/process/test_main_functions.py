@@ -240,3 +240,30 @@ if __name__ == "__main__":
         print(list(pool.imap(f, items)) == pool.map(f, items) == list(range(60)))
 """
     assert run_script(text, tmp_path) == (0, ["True"], "")
+
+
+def test_threads_of_a_worker_run_the_script_once(start_method: str, tmp_path: Path) -> None:
+    """The first that needs it does, the others wait: its classes exist once."""
+    text = """
+import forkful, sys, time
+
+if __name__ != "__main__":
+    print("run", flush=True)
+    time.sleep(0.2)  # until each of the others has found that it is not there yet
+
+class K:
+    def __init__(self, n):
+        self.n = n
+
+def twice(k):
+    assert type(k) is K
+    return K(2 * k.n)
+
+if __name__ == "__main__":
+    with forkful.Pool(1, threads=4, start_method=sys.argv[1]) as pool:
+        results = [pool.apply_async(twice, (K(i),)) for i in range(8)]
+        print([result.get().n for result in results])
+"""
+    found = run_script(text, tmp_path, start_method)
+    ran = [] if start_method == "fork" else ["run"]
+    assert found == (0, [*ran, "[0, 2, 4, 6, 8, 10, 12, 14]"], "")

@@ -18,7 +18,7 @@ import pytest
 
 import forkful
 from forkful import errors
-from forkful._core import mold as mold_module
+from forkful._core import wire
 
 from . import tasks
 from .support import WATCHDOG, Program, assert_works, find_mold, wait_for_ends
@@ -291,4 +291,4 @@ def test_requests_that_nobody_reads() -> None:
     with ours, theirs:
         with pytest.raises(BlockingIOError):
             while True:
-                mold_module.send_fds(ours, b"F")
+                wire.send_fds(ours, b"F")

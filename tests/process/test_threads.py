@@ -234,10 +234,10 @@ def test_auto_uses_threads_for_what_waits(start_method: str) -> None:
 
 
 def test_auto_uses_processes_for_what_computes(start_method: str) -> None:
-    """One thread of each."""
-    with Pool(1, mode="auto", threads=8, start_method=start_method) as pool:
+    """One thread of each; or a few, where other programs keep it from computing all the time."""
+    with Pool(1, mode="auto", threads=64, start_method=start_method) as pool:
         pool.map(burn, [300_000] * 20, chunksize=1)
-        assert pool.stats()["functions"]["burn"]["threads"] == 1
+        assert pool.stats()["functions"]["burn"]["threads"] < 16
 
 
 def test_kills_at_random(start_method: str, tmp_path: Path) -> None:

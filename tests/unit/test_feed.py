@@ -741,3 +741,22 @@ def test_any_window_and_any_chunk(chunk: int) -> None:
             stream.feed.starving()
     assert items == list(range(200))
     assert stream.ends == [(200, None)]
+
+
+def test_a_feed_that_was_stopped_has_not_ended() -> None:
+    """Its reader has; whoever is told that the iterable has ended takes what there is for the whole."""
+    ended: list[int] = []
+    read = threading.Event()
+    reader = ThreadReader(itertools.count(), read.set)
+    feed = StreamFeed(call(), Results(), few, reader, 1, (4, 4), lambda length, error: ended.append(length))
+    assert read.wait(20)
+    assert items_of(feed.take(100))[:1] == [0]
+    feed.stop()
+    assert reader._thread is not None
+    reader._thread.join()
+    assert feed.take(100) == []
+    reader._items.clear()
+    assert reader.ended()
+    assert feed.take(100) == []
+    assert ended == []
+    assert feed.exhausted()

@@ -6,6 +6,7 @@ import logging
 import pickle
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -260,8 +261,9 @@ def test_an_interrupt_in_a_handler(keeper: Keeper) -> None:
     handler = _Interrupted()
     logger = logging.getLogger("notes")
     logger.addHandler(handler)
+    nudges: list[int] = []
     master: Any = Master.__new__(Master)
-    master.__dict__.update(_telling=None, gave_up=False, _undelivered=Master.__init__.__globals__["deque"]())
+    master.__dict__.update(_telling=None, gave_up=False, _undelivered=deque(), nudge=lambda: nudges.append(1))
     content = logs.pack(make_record(), (), logging, basic=False)
     master._undelivered.extend([(None, (0, 0), LOG, content, 7), (None, (0, 0), LOG, content, 7)])
     try:
@@ -270,6 +272,7 @@ def test_an_interrupt_in_a_handler(keeper: Keeper) -> None:
     finally:
         logger.removeHandler(handler)
     assert len(master._undelivered) == 1
+    assert nudges == [1]  # somebody is to look at that
     assert not master.gave_up
     assert master._telling is None
 
@@ -277,7 +280,7 @@ def test_an_interrupt_in_a_handler(keeper: Keeper) -> None:
 def test_what_follows_a_note_waits_for_it() -> None:
     """Another thread that would deliver leaves it to the one that is handing over a note, up to a crowd."""
     master: Any = Master.__new__(Master)
-    items = Master.__init__.__globals__["deque"]([(None, (0, 0), LOG, b"", 7)])
+    items = deque([(None, (0, 0), LOG, b"", 7)])
     master.__dict__.update(_telling=5, gave_up=False, _undelivered=items)
     master._deliver_all(6)
     assert len(items) == 1

@@ -10,7 +10,7 @@ from forkful._core import state as state_module
 from forkful._core.books import BUSY, GONE, IDLE, KILLED, QUEUED, RECALLED, SENT, STARTING, STOPPING, Task, Worker
 from forkful._core.journal import IN_INITIALIZER
 from forkful._core.messages import ERROR, GROUP, VALUE
-from forkful._core.schedule import STUCK_NS
+from forkful._core.schedule import LONG_NS, STUCK_NS
 from forkful._core.steps import (
     Cancel,
     Close,
@@ -614,14 +614,56 @@ def test_work_is_not_taken_back_before_its_time() -> None:
     assert bench.state.due == 2 * MS + STUCK_NS
 
 
-def test_work_is_not_taken_back_when_nobody_is_free() -> None:
-    """Moving it to another queue would help nobody."""
+def test_work_is_not_taken_back_at_once_when_nobody_is_free() -> None:
+    """Moving it to another queue would help nobody, unless it takes long."""
     bench = Bench(2)
     bench.run(call(), call())
     bench.learn(MS)
     bench.submit(call(), call())
     assert bench(Tick(), after=STUCK_NS) == [Look(0), Look(1)]
     assert bench(Seen(0, 1, 0), Seen(1, 1, 0)) == []
+    assert bench.state.due == LONG_NS
+
+
+def test_work_does_not_wait_behind_a_long_element_while_another_worker_goes_on() -> None:
+    """It is the next to go there, although that one is never idle and others wait for it."""
+    urgent, others = call("urgent"), [call(function=2) for _ in range(4)]
+    bench = Bench(2)
+    bench.learn(MS)
+    bench.learn(LONG_NS, function=2)
+    bench.run(call("long", function=3), others[0])
+    bench.submit(urgent)
+    assert urgent in bench.seat(0).sent
+    bench.submit(*others[1:])
+    assert bench(Tick(), after=STUCK_NS) == [Look(0)]
+    assert bench(Seen(0, 1, 0)) == []
+    assert bench(Tick(), after=LONG_NS - STUCK_NS) == [Look(0)]
+    assert bench(Seen(0, 1, 0)) == [Recall(0, 2)]
+    assert sent(bench(Taken(0, 1))) == {1: [urgent]}
+
+
+def test_what_takes_long_does_not_follow_what_does_not() -> None:
+    """Each function has its own window, also where calls of several stand in one queue."""
+    quick, slow = call(), [call(function=2) for _ in range(3)]
+    bench = Bench()
+    bench.learn(MS)
+    bench.learn(LONG_NS, function=2)
+    assert sent(bench.run(quick, *slow)) == {0: [quick]}
+    assert list(bench.state.backlog) == slow
+
+
+def test_work_stays_where_all_others_are_gone_for_long() -> None:
+    """Where there is no other queue that it could be moved to, nobody is looked at again and again."""
+    bench = Bench(2)
+    bench.run(call(), call())
+    bench.learn(MS)
+    bench.submit(call(), call())
+    bench(Tick(), after=STUCK_NS)
+    bench(Seen(0, 1, 0), Seen(1, 1, 0))
+    assert bench(Tick(), after=LONG_NS) == [Look(0), Look(1)]
+    assert bench(Seen(0, 1, 0), Seen(1, 1, 0)) == [Recall(0, 2)]
+    bench(Taken(0, 1))
+    assert bench(Seen(1, 1, 0)) == []
     assert bench.state.due is None
 
 

@@ -54,7 +54,7 @@ class Sink(Protocol):
 class Task:
     """One call, or a run of consecutive elements of one map.
 
-    ``payload`` is pickled and shared by what a task is split into; ``first`` and ``count`` say which of its elements
+    ``payload`` (bytes, or a parcel where something is large) is pickled and shared by what a task is split into; ``first`` and ``count`` say which of its elements
     are this task's, ``base`` is the payload's first element in the sink's numbering.
     """
 
@@ -69,7 +69,7 @@ class Task:
         function: int,
         name: str,
         style: int,
-        payload: bytes,
+        payload: Any,
         *,
         base: int = 0,
         first: int = 0,

@@ -11,6 +11,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn, util
@@ -130,17 +131,18 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
 
 def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup, state: dict[str, Any]) -> Worker | Lanes:
     journals = open_journals(ends.journal, setup.threads)
+    codec.wire = ends.wire
     faults.watch(ends.journal)
     gauge: Gauge | None = None
     if setup.measures:
         from .gauge import Gauge  # late: few pools bound the memory of their workers
 
         gauge = Gauge()
-    functions = Known(state)
+    known = Known(state)
     permits = [Permits.adopt(fd) for fd in (ends.permits, *(inherited_fds[at] for at in setup.permits))]
     if setup.threads == 1:
-        return Worker(channel, journals[0], permits[0], functions, gauge=gauge)
-    return Lanes(channel, journals, permits, functions, gauge)
+        return Worker(channel, journals[0], permits[0], known, gauge=gauge)
+    return Lanes(channel, journals, permits, known, gauge)
 
 
 def _serve(worker: Worker | Lanes, setup: Setup) -> bool:
@@ -225,30 +227,41 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
     """Have the parent's ``__main__`` imported at the first look into it, not before.
 
     Most tasks live in modules and never look.  The script is run as ``__mp_main__``, as ``multiprocessing`` does, so
-    its ``if __name__ == "__main__":`` part is not.
+    its ``if __name__ == "__main__":`` part is not.  It is run once: the other threads of a worker wait for the first.
     """
     stand_in = types.ModuleType("__main__")
     vars(stand_in)[contexts.STAND_IN] = True
     failure: list[BaseException] = []
+    gate = [threading.RLock()]  # in a list, since a task's fork needs another: the thread that holds it is not copied
 
     def find(name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)  # the import system and inspect look for these everywhere
-        if failure:
-            raise failure[0]
         if sys.modules["__main__"] is stand_in:
-            this = process.current_process()
-            this._inheriting = True  # type: ignore[attr-defined]  # what multiprocessing sets while it imports a main
-            try:
-                with logs.without_new_handlers():
-                    spawn.prepare(dict(reference))
-            except BaseException as error:
-                failure.append(error)
-                raise
-            finally:
-                del this._inheriting  # type: ignore[attr-defined]
+            with gate[0]:
+                import_once()
         return getattr(sys.modules["__main__"], name)
 
+    def import_once() -> None:
+        if failure:
+            raise failure[0]
+        if sys.modules["__main__"] is not stand_in:  # another thread was here
+            return
+        this = process.current_process()
+        this._inheriting = True  # type: ignore[attr-defined]  # what multiprocessing sets while it imports a main
+        try:
+            with logs.without_new_handlers():
+                spawn.prepare(dict(reference))
+        except BaseException as error:
+            failure.append(error)
+            raise
+        finally:
+            del this._inheriting  # type: ignore[attr-defined]
+
+    def renew() -> None:
+        gate[0] = threading.RLock()
+
+    os.register_at_fork(after_in_child=renew)
     stand_in.__getattr__ = find  # type: ignore[method-assign]  # a module's own __getattr__, PEP 562
     sys.modules["__main__"] = sys.modules["__mp_main__"] = stand_in
 

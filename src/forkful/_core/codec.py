@@ -32,6 +32,41 @@ _REPR_LIMIT = 200
 dumps = pickle.dumps
 loads = pickle.loads
 
+# What travels beside the pickle.
+
+LARGE_BYTES = 64 * 1024  # as much as a pipe holds: more goes through shared memory; see docs/decisions/0008
+
+# Whether `encode` and `encode_result` must be looked after: the buffers that are beside a pickle just made, by thread.
+# With another key, as long as there is an object that is shared (see `lending`).
+beside: dict[int | str, Any] = {}
+
+
+def keep_beside(buffer: pickle.PickleBuffer) -> bool:
+    """A ``buffer_callback`` of pickle's: large buffers are not copied into the pickle but noted in `beside`.
+
+    One for all, and not one for each pickle: to make one would be felt with each small task.
+    """
+    try:
+        view = buffer.raw()
+    except BufferError:  # not in one piece: pickle knows what to do
+        return True
+    if view.nbytes < LARGE_BYTES:
+        return True
+    beside.setdefault(threading.get_ident(), []).append(view)
+    return False
+
+
+def take_beside() -> list[memoryview]:
+    """The buffers beside the pickle that this thread has made last, in the order that rebuilding it needs."""
+    buffers: list[memoryview] = beside.pop(threading.get_ident(), [])
+    return buffers
+
+
+Keep = Callable[[pickle.PickleBuffer], bool] | None
+
+# Where there is no shared memory without a name, all buffers are copied into the pickle.
+keep: Keep = keep_beside if hasattr(os, "memfd_create") else None
+
 _STYLE_NAMES = {CALL: "arguments", EACH: "items", STAR: "items"}
 
 
@@ -54,51 +89,76 @@ def main_reference() -> dict[str, str]:
 # must go back so.
 by_value = False
 
+# In a worker: its end of the socket for descriptors (`Ends.wire`).
+wire = -1
 
-def _dump_by_value(value: Any) -> bytes:
+# In a worker that has to do with anything large: its account with its master (`accounts.Account`).
+account: Any = None
+
+
+def _dump_by_value(value: Any, keep: Keep) -> bytes:
     import cloudpickle  # costs 10 ms; most programs never need it
 
-    return bytes(cloudpickle.dumps(value, PROTOCOL))
+    if keep is not None:
+        take_beside()  # of the first try
+    return bytes(cloudpickle.dumps(value, PROTOCOL, buffer_callback=keep))
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any, keep: Keep = None) -> bytes:
     """Pickle *value*, by reference where a worker can follow it, by value where not.  Runs in the master.
 
+    With `keep` large buffers are not in it: they are then to be taken, with `take_beside`, at once.
+
     Raises:
-        whatever pickling raises, when ``cloudpickle`` cannot do it either.
+        whatever pickling raises, when ``cloudpickle`` cannot do it either; then there is nothing to be taken.
     """
     try:
-        blob = dumps(value, PROTOCOL)
-    except RecursionError:
+        try:
+            blob = dumps(value, PROTOCOL, buffer_callback=keep)
+        except RecursionError:
+            raise
+        except Exception:  # a pickler may raise anything; by value is the second try
+            with contextlib.suppress(Exception):  # the first error is the one that speaks of the user's object
+                return _dump_by_value(value, keep)
+            raise
+        if b"_main__" in blob and not main_reference():  # __main__ or __mp_main__
+            return _dump_by_value(value, keep)
+    except BaseException:
+        if keep is not None:
+            take_beside()
         raise
-    except Exception:  # a pickler may raise anything; by value is the second try
-        with contextlib.suppress(Exception):  # the first error is the one that speaks of the user's object
-            return _dump_by_value(value)
-        raise
-    if mentions_main(blob) and not main_reference():
-        return _dump_by_value(value)
     return blob
 
 
-def mentions_main(blob: bytes) -> bool:
-    """Whether *blob* may name something of ``__main__``, so that reading it needs that: a worker then runs the script."""
-    return b"_main__" in blob  # __main__ or __mp_main__
+def mentions_main(payload: Any) -> bool:
+    """Whether *payload* may name something of ``__main__``, so that reading it needs that: a worker then runs the script."""
+    if type(payload) is not bytes:
+        mentions: bool = payload.mentions_main  # a parcel
+        return mentions
+    return b"_main__" in payload  # __main__ or __mp_main__
 
 
-def encode_result(value: Any) -> bytes:
-    """Pickle *value* for the way back.  Runs in the worker.
+def encode_result(value: Any, keep: Keep = None) -> bytes:
+    """Pickle *value* for the way back; *keep* as for `encode`.  Runs in the worker.
 
     By value only what came by value: a lambda as a result is an error here as it is with ``multiprocessing``.
     """
     try:
-        return dumps(value, PROTOCOL)
-    except Exception:  # a pickler may raise anything; by value is the second try
-        if by_value:
-            with contextlib.suppress(Exception):
-                return _dump_by_value(value)
-        if planted.any_planted:
-            with contextlib.suppress(Exception):
-                return planted.encode(value)
+        try:
+            return dumps(value, PROTOCOL, buffer_callback=keep)
+        except Exception:  # a pickler may raise anything; by value is the second try
+            if by_value:
+                with contextlib.suppress(Exception):
+                    return _dump_by_value(value, keep)
+            if planted.any_planted:
+                with contextlib.suppress(Exception):
+                    if keep is not None:
+                        take_beside()
+                    return planted.encode(value)
+            raise
+    except BaseException:
+        if keep is not None:
+            take_beside()
         raise
 
 

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LOST_SIGNAL, Evidence, InitializerError
 from . import codec, oom, output
@@ -22,18 +22,24 @@ from .functions import Functions
 from .journal import MEMORY, THREAD, Record, split
 from .messages import (
     BATCH,
+    DETACH,
     DROPPED,
     FORGET,
     FUNCTION,
+    LARGE,
     NOTE,
     NOTE_HEAD,
     OUTPUT,
+    PARCELS,
     READY,
     RECALL,
     REFUSED,
     RESULTS,
     RESULTS_HEAD,
+    RETURNED,
+    SHARE,
     STOP,
+    UNSHARE,
 )
 from .signals import TRACE_SIGNAL
 from .steps import (
@@ -57,6 +63,10 @@ from .steps import (
 )
 from .supervisor import Post, Supervisor
 
+if TYPE_CHECKING:
+    from .accounts import Account
+    from .lending import Lender, Share
+
 _EXITS_KEPT = 256
 _POLL_MOST_MS = 2**31 - 1  # 24 days: who waits longer waits again
 
@@ -74,6 +84,7 @@ class Crew:
         self._threads = threads
         self._functions = functions
         self.posts: dict[int, Post] = {}
+        self.lender: Lender | None = None  # of what is large, or shared, among the tasks; as soon as anything is
         self._exitcodes: dict[int, int | None] = {}  # of the newest workers that have ended
         self._poll = select.poll()
         self._watched: dict[int, tuple[int, int]] = {}  # descriptor -> (worker, what it is to that worker)
@@ -116,6 +127,8 @@ class Crew:
 
         Without the lock, which another thread of the parent may have held at the fork.
         """
+        if self.lender is not None:
+            self.lender.disown()
         if self._wake_w >= 0:
             os.close(self._wake_r)
             os.close(self._wake_w)
@@ -238,11 +251,53 @@ class Crew:
 
     def _send(self, post: Post, lane: int, send: Send) -> None:
         entries = [(t.function, t.style, t.payload, t.first, t.count, t.guarded) for t in send.tasks]
-        buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
+        if self.lender is None and post.account is None:
+            buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
+        else:
+            buffers = self._address(post, lane, entries)
         for key in send.functions:
             buffers = frame(FUNCTION, key, self._functions.blob(key)) + buffers
         post.permits[lane].add(send.units)  # before the batch: a worker that has a task finds its permit
         post.channel.send(buffers)
+
+    def _address(self, post: Post, lane: int, entries: list[Any]) -> list[bytes | memoryview]:
+        """The frame of a batch, after those that it needs, where parcels may be in it."""
+        account, lender = post.open_account(), self.lender
+        before = account.pay()
+        if lender is None:
+            return before + frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
+        self.tell_unshared()
+        lender.add(account)
+        lender.reader, lender.named = account, []
+        try:
+            body = codec.dumps(entries, codec.PROTOCOL)
+            for share in lender.named.copy():
+                self._share(account, share, before)
+        finally:
+            lender.reader, lender.named = None, []
+        return before + frame(BATCH, 0, body, lane=lane)
+
+    def _share(self, account: Account, share: Share, frames: list[bytes | memoryview]) -> None:
+        """Add the frames of a shared object that the worker does not have, after those of what it names itself."""
+        if share.key not in account.shared:
+            account.shared[share.key] = None
+            for other in share.parcel.shares:
+                self._share(account, other, frames)
+            frames += frame(SHARE, share.key, codec.dumps(share.parcel, codec.PROTOCOL))
+
+    def has_news(self) -> bool:
+        """Whether there is something to `tell_unshared`."""
+        return self.lender is not None and bool(self.lender.unshared)
+
+    def tell_unshared(self) -> None:
+        """Tell the workers which shared objects nobody names any more."""
+        lender = self.lender
+        for key in lender.take_unshared() if lender is not None and lender.unshared else ():
+            for worker, post in self.posts.items():
+                if post.account is not None and key in post.account.shared:
+                    del post.account.shared[key]
+                    post.channel.send(frame(UNSHARE, key))
+                    self._watch_writing(worker, post)
 
     # Reading.
 
@@ -257,7 +312,7 @@ class Crew:
                 self._read_frames(worker, post, events, drain=False)  # notes of elements that have ended in between
                 break
             # It has sent records since we read the channel; they are there now, and come before these.
-        self._report(worker, lane, post, serial, records, 0, 0, 0, events)
+        self._report(worker, lane, post, serial, records, 0, 0, 0, events, large=True)
         events.append(Seen(worker * self._threads + lane, started, since))
 
     def _report(
@@ -271,13 +326,25 @@ class Crew:
         ns: int,
         cpu: int,
         events: list[Event],
+        *,
+        large: bool,
     ) -> None:
-        """Pass on those *records*, the first of which has number *serial*, that were not taken over before."""
+        """Pass on those *records*, the first of which has number *serial*, that were not taken over before.
+
+        Where some may be *large*, those go on as what is to be rebuilt from shared memory.
+        """
         known = post.received[lane] - serial
         if known > 0:
             records = records[known:]
         if records:
             post.received[lane] += len(records)
+            if large:
+                records = [
+                    (count, kind, post.open_account().receive(*codec.loads(blob)))
+                    if kind & LARGE
+                    else (count, kind, blob)
+                    for count, kind, blob in records
+                ]
             memory = post.journals[lane].words[MEMORY]
             events.append(Finished(worker * self._threads + lane, records, elements, ns, cpu, memory))
 
@@ -335,11 +402,13 @@ class Crew:
 
     def _read_frames(self, worker: int, post: Post, events: list[Event], *, drain: bool) -> None:
         for kind, lane, number, body in post.channel.receive(drain=drain):
-            if kind == RESULTS:
+            if kind in (RESULTS, PARCELS):
                 serial, ns, cpu, elements = RESULTS_HEAD.unpack_from(body)
                 index_end = RESULTS_HEAD.size + number * 8
                 index = body[RESULTS_HEAD.size : index_end].cast("Q")
-                self._report(worker, lane, post, serial, split(index, body[index_end:]), elements, ns, cpu, events)
+                records = split(index, body[index_end:])
+                large = kind == PARCELS
+                self._report(worker, lane, post, serial, records, elements, ns, cpu, events, large=large)
             elif kind == READY:
                 assert post.child is not None
                 events.append(Ready(worker, post.child.pid))
@@ -352,6 +421,12 @@ class Crew:
                 events.append(Noted(seat, started, number, body[NOTE_HEAD.size :], post.child.pid))
             elif kind == DROPPED:
                 events.append(Dropped(worker * self._threads + lane))
+            elif kind == RETURNED:
+                post.open_account().settle(body)
+                if self.lender is not None:
+                    self.lender.reclaim()
+            elif kind == DETACH:
+                post.open_account().drop_segment(number)
 
     @staticmethod
     def _initializer_error(post: Post, body: memoryview) -> InitializerError:
@@ -388,7 +463,7 @@ class Crew:
         started = []
         for lane, journal in enumerate(post.journals):
             serial, records = journal.read_records()
-            self._report(worker, lane, post, serial, records, 0, 0, 0, events)
+            self._report(worker, lane, post, serial, records, 0, 0, 0, events, large=True)
             started.append(journal.read_progress()[0])
         if post.outputs:  # then it has one thread
             out, err = map(output.read, post.outputs)

@@ -13,6 +13,7 @@ class Ends(NamedTuple):
     journal: int
     permits: int
     lifeline: int
+    wire: int  # a Unix socket on which each tells the other of segments of shared memory
 
 
 ENDS = len(Ends._fields)

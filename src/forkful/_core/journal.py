@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+from typing import Any
 
 STARTED, SINCE, LEDGER, THREAD, MEMORY = range(5)
 IN_INITIALIZER = -1
@@ -39,7 +40,7 @@ _SERIAL_SHIFT = 16  # RECORDS fits below it
 _COUNT_MASK = (1 << _SERIAL_SHIFT) - 1
 _LENGTH_BITS, _KIND_BITS = 36, 4
 
-Record = tuple[int, int, "memoryview | bytes"]  # elements, kind (messages.VALUE …), bytes
+Record = tuple[int, int, Any]  # elements, kind (messages.VALUE …), bytes or, in the master, what came in shared memory
 
 
 def create_memory(pages: int = 1) -> int:

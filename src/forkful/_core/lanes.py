@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .channel import Frame, Permits, WorkerEnd
 from .journal import IN_INITIALIZER, Journal
-from .messages import FORGET, FUNCTION, STOP
+from .messages import BATCH, RECALL, STOP
 from .worker import Known, Worker
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Lanes:
         end: the channel they share.
         journals: one for each.
         permits: one for each.
-        functions: what they share of those.
+        known: what the process knows.
         gauge: likewise, where they tell how much memory the process holds.
     """
 
@@ -72,16 +72,16 @@ class Lanes:
         end: WorkerEnd,
         journals: list[Journal],
         permits: list[Permits],
-        functions: Known,
+        known: Known,
         gauge: Gauge | None = None,
     ) -> None:
         end.brisk_ns = 0
         self._end = end
-        self._functions = functions
+        self._known = known
         self._own = threading.local()  # .worker
         self._lanes = [Lane(end) for _ in journals]
         self._workers = [
-            Worker(lane, journal, permit, functions, lane=number, measures=True, gauge=gauge)
+            Worker(lane, journal, permit, known, lane=number, measures=True, gauge=gauge)
             for number, (lane, journal, permit) in enumerate(zip(self._lanes, journals, permits, strict=True))
         ]
         self._threads: dict[int, threading.Thread] = {}
@@ -117,14 +117,12 @@ class Lanes:
         """Pass frames on until STOP, or the master's end; whether it was STOP."""
         while (received := self._end.receive()) is not None:
             kind, lane, number, body = received
-            if kind == FUNCTION:
-                self._functions.learn(number, bytes(body))
-            elif kind == FORGET:
-                self._functions.forget(number)
-            elif kind == STOP:
+            if kind == STOP:
                 break
-            else:
+            if kind in (BATCH, RECALL):
                 self._put(lane, received)
+            else:
+                self._known.note(kind, number, body)
         for number, thread in self._threads.items():
             self._lanes[number].put(received)
             thread.join()

@@ -29,12 +29,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
 from . import logbook, output
 from .books import Task
-from .codec import is_interrupt
+from .codec import LARGE_BYTES, beside, encode, is_interrupt, keep, take_beside
 from .crew import Crew
 from .forks import hold
 from .functions import Functions
@@ -46,6 +46,9 @@ from .state import State
 from .steps import Cancel, Close, Deliver, Event, Fail, Hire, Resize, Submitted, Tell, Terminate, Tick
 from .supervisor import Supervisor
 from .wheel import Slot, Wheel
+
+if TYPE_CHECKING:
+    from .lending import Lender, Parcel
 
 _clock = time.monotonic_ns
 
@@ -150,6 +153,37 @@ class Master:
         self._crew.disown()
 
     # Giving work.
+
+    def pack(self, value: Any, *, once: bool) -> bytes | Parcel:
+        """Pickle *value* for a task; what is large goes beside it.
+
+        Args:
+            once: whether no element of it can be started twice, and a task of its own will be all that rebuilds it.
+
+        Raises:
+            as `codec.encode`.
+        """
+        if not beside:
+            blob = encode(value, keep)
+            if not beside and len(blob) <= LARGE_BYTES:
+                return blob
+            return self.lender().pack(blob, take_beside(), once=once)
+        return self.lender().encode(value, once=once)
+
+    def lender(self) -> Lender:
+        """What large and shared things go through."""
+        if self._crew.lender is None:
+            from .lending import Lender  # programs that handle nothing large never need it
+
+            with self._lock:
+                if self._crew.lender is None:
+                    self._crew.lender = Lender()
+        return self._crew.lender
+
+    def unshare(self) -> None:
+        """A handle has gone: see to it that workers hear of it, if it was the last.  May be called at any point."""
+        if not self.gave_up:
+            self.nudge()
 
     def submit(self, task: Task) -> None:
         """Run *task*; in a burst, tasks are sent together, `schedule.GATHER_NS` apart."""
@@ -567,8 +601,10 @@ class Master:
         except BaseException as interruption:
             if delivery is None or not is_interrupt(interruption):
                 self._give_up(interruption)
-            elif len(delivery) != 5:  # a note is never handed over twice
-                undelivered.appendleft(delivery)
+            else:
+                if len(delivery) != 5:  # a note is never handed over twice
+                    undelivered.appendleft(delivery)
+                self.nudge()  # another thread may have left to us what is there
             raise
 
     def _tell(
@@ -591,7 +627,9 @@ class Master:
         if self.gone.settled:
             return False
         pending = self._inbox or self._later or self._sources or self._undelivered or self._dropped or self._closing
-        return bool(pending) or self._state.busy() or self._state.due is not None  # an idle worker is to leave
+        return (
+            bool(pending) or self._crew.has_news() or self._state.busy() or self._state.due is not None
+        )  # an idle worker is to leave
 
     def _turn(self, left: int | None, slot: Slot) -> None:
         """One turn of the loop, at most *left* nanoseconds of waiting.  Only the thread that has the wheel."""
@@ -599,6 +637,9 @@ class Master:
             self.terminate(self._dropped)
         if self._inbox or self._later:
             self._handle([])
+        if self._crew.has_news():
+            with self._lock:
+                self._crew.tell_unshared()
         if self._sources:
             self.feed()
         if self._undelivered:  # by a thread that was interrupted, or that waits here inside one of its deliveries

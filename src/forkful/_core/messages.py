@@ -10,12 +10,18 @@ FORGET     down  number = key: no batch names it any more
 BATCH      down  a pickled list of `Entry`: tasks to run in this order
 RECALL     down  the batches before this frame are void beyond the last permit
 STOP       down  leave when the batches before this frame are done
+SHARE      down  number = key, body = the pickled `lending.Parcel` of a shared object; before a batch that names it
+UNSHARE    down  number = key: no batch names it any more
 READY      up    the initializer has run; body empty
 REFUSED    up    the initializer failed; body = the encoded error; the worker leaves
 RESULTS    up    number = how many records; body = `RESULTS_HEAD`, the records' index, their bytes
+PARCELS    up    RESULTS, with records among them that are `LARGE`
 DROPPED    up    the answer to RECALL: nothing from before it will be run
 NOTE       up    number = LOG or OUTPUT; body = `NOTE_HEAD`, a log record (`logs.pack`) or what an element has written
                  (`output.pack`): sent at once, from any thread, whatever results wait; the head says which element it is
+RETURNED   both  number = how many blocks of shared memory are given back, body = for each its segment and offset; the
+                 lowest bit of the offset says that it must not be used again
+DETACH     both  number = a segment that is no more
 =========  ====  =======================================================================================
 """
 
@@ -30,8 +36,9 @@ RESULTS_HEAD = struct.Struct("=QQQQ")
 
 NOTE_HEAD = struct.Struct("=q")  # STARTED in the journal: how many elements the worker had started
 
-SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP = range(1, 7)
-READY, REFUSED, RESULTS, DROPPED, NOTE = range(11, 16)
+SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP, SHARE, UNSHARE = range(1, 9)
+READY, REFUSED, RESULTS, DROPPED, NOTE, PARCELS = range(11, 17)
+RETURNED, DETACH = range(21, 23)
 
 # What a NOTE is of.
 LOG, OUTPUT = range(1, 3)
@@ -48,12 +55,13 @@ CALL, EACH, STAR = range(3)
 VALUE, ERROR, GROUP, MIXED = range(4)
 # VALUE  one pickled result            ERROR  one encoded exception
 # GROUP  a pickled list of results     MIXED  a pickled list of (ok, result or encoded exception)
+LARGE = 8  # added to the kind: the record says in which blocks of shared memory the pickle's parts are
 VALUES = 4  # in the master only: a list of VALUE records that belong together
 
 
-# One task inside a BATCH: key of a FUNCTION frame; CALL, EACH or STAR; payload; run elements first … first + count - 1 of
+# One task inside a BATCH: key of a FUNCTION frame; CALL, EACH or STAR; payload (its pickle, or a parcel); run elements first … first + count - 1 of
 # it; whether each element needs a permit and is committed alone, else one permit serves for all.
-Entry = tuple[int, int, bytes, int, int, bool]
+Entry = tuple[int, int, Any, int, int, bool]
 
 
 class Setup:

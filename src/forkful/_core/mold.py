@@ -15,10 +15,8 @@ Protocol, over a stream socket to the one parent process:
 
 from __future__ import annotations
 
-import array
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import signal
@@ -30,38 +28,10 @@ from . import bootstrap
 from .ends import ENDS, Ends
 from .gauge import peak_of
 from .signals import ignore
+from .wire import receive_fds, send_fds
 
 STATUS = struct.Struct("=cqqq")  # kind, pid, number, the most memory that it has held (bytes)
 BORN, DIED, UNBORN = b"P", b"X", b"E"  # number: 0, exit code, errno
-MAX_FDS = 250
-_FD_SIZE = array.array("i").itemsize
-_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have SIGPIPE back at its default, where it would end it
-
-
-def send_fds(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
-    """Send *data* with copies of *fds*, or fail: never wait for a reader that may have been stopped."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([data], ancillary, _NOSIGNAL | socket.MSG_DONTWAIT)
-
-
-def receive_fds(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
-    """Up to *size* bytes and the descriptors that came with them."""
-    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(MAX_FDS * _FD_SIZE), flags)
-    fds = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % _FD_SIZE])
-    received = [fd if fd > 2 else _move_up(fd) for fd in fds]
-    for fd in received:
-        os.set_inheritable(fd, False)
-    return data, received
-
-
-def _move_up(fd: int) -> int:
-    """The same under a number above 2: a program may have closed those, and open them again."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved
 
 
 class _Mold:

@@ -12,6 +12,7 @@ from . import mold
 from .children import Child, DirectChild, is_readable
 from .ends import ENDS, Ends
 from .forks import hold
+from .wire import MAX_FDS, receive_fds, send_fds
 
 # How long the mold is waited for where it answers at once, unless it has been stopped: to leave, and to report the end
 # of a worker that we have put down ourselves.
@@ -54,7 +55,7 @@ class MoldChild(Child):
     def _read(self, flags: int) -> None:
         assert self._status is not None
         try:
-            data, fds = mold.receive_fds(self._status, mold.STATUS.size, flags)
+            data, fds = receive_fds(self._status, mold.STATUS.size, flags)
         except BlockingIOError:
             return
         except ConnectionError:
@@ -168,9 +169,9 @@ class _MoldClient:
     def _request(self, fds: list[int]) -> None:
         assert self._control is not None
         own = 1 + ENDS
-        if len(fds) > mold.MAX_FDS:
-            raise ValueError(f"initargs hold {len(fds) - own} descriptors; the most is {mold.MAX_FDS - own}")
-        mold.send_fds(self._control, b"F", fds)
+        if len(fds) > MAX_FDS:
+            raise ValueError(f"initargs hold {len(fds) - own} descriptors; the most is {MAX_FDS - own}")
+        send_fds(self._control, b"F", fds)
 
     def stop(self) -> None:
         """Close the control socket and wait for the mold, which leaves at once; one that does not is killed."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import codec
 from .books import Task
-from .messages import ERROR, GROUP, MIXED, VALUES
+from .messages import ERROR, GROUP, LARGE, MIXED, VALUE, VALUES
 
 Part = tuple[int, bool, Any]  # the first element's number; and its error, or the values of it and those after it
 
@@ -28,9 +28,12 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
         return _rebuild_mixed(task, index, codec.loads(blob), pid)
     if kind == ERROR:
         return [(index, False, codec.decode_error(blob, task.describe(index), pid))]
-    assert kind == GROUP, kind
+    assert kind == GROUP or kind & LARGE, kind
     try:
-        return [(index, True, codec.loads(blob))]
+        loaded = blob.load() if kind & LARGE else codec.loads(blob)
+        if kind == MIXED | LARGE:
+            return _rebuild_mixed(task, index, loaded, pid)
+        return [(index, True, [loaded] if kind == VALUE | LARGE else loaded)]
     except BaseException as error:  # SystemExit in __setstate__ must not end the thread that others wait for
         codec.raise_if_interrupt(error)
         failure = codec.unreadable_result(task.describe_one_of(index, count), pid, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 WINDOW_NS = 10_000_000  # a worker is fed this far ahead: long enough to bridge a thread that holds the GIL
 BLOCK_NS = 1_000_000  # elements of one map travel together up to this much work
 STUCK_NS = 5_000_000  # an element that runs longer gives back what waits behind it, when somebody is free
+LONG_NS = 50_000_000  # one that runs so long gives it back whenever another worker could take it in its turn
 GATHER_NS = 500_000  # submissions in a burst are sent together, at most this long after the last sending
 WINDOW_MOST = 16384
 BLOCK_MOST = 4096

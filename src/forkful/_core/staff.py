@@ -124,6 +124,10 @@ class Staff:
             for seat in worker.seats
         )
 
+    def has_other_hands(self, seat: Seat) -> bool:
+        """Whether a seat other than *seat* may be sent tasks."""
+        return any(other is not seat and self.is_open(other) for other in self.seats.values())
+
     # Deciding.
 
     def lacking(self, waiting: int, *, overfull: bool, closed: bool, now: int) -> int:

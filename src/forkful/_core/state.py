@@ -11,6 +11,7 @@ The file is long because all of that is here: who looks for what may move a task
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -35,7 +36,7 @@ from .books import (
 )
 from .limits import Limits
 from .messages import ERROR, VALUE, VALUES
-from .schedule import STUCK_NS, Pace
+from .schedule import LONG_NS, STUCK_NS, Pace
 from .staff import Staff
 from .steps import (
     Cancel,
@@ -506,8 +507,10 @@ class State:
         overdue = head.timeout is not None and self._now >= event.since + head.timeout
         if not (overdue or head.cancelled == KILL_IT):
             _spare(seat)
-            if seat.waiting() and self._now >= event.since + STUCK_NS and self._has_free_hands(seat):
-                self._recall(seat)
+            if seat.waiting():
+                patience = self._patience(seat, free=self._has_free_hands(seat))
+                if self._now >= event.since + patience:
+                    self._recall(seat)
             return
         seat.condemned = True
         if seat.is_secured():
@@ -597,6 +600,16 @@ class State:
         """Whether a worker is idle, or could be started, for work that waits at *seat*."""
         return not self.backlog and self.staff.has_free_hands(self._width(seat.sent[-1].function), self._now)
 
+    def _patience(self, seat: Seat, *, free: bool) -> float:
+        """How long what runs on *seat* may take before it gives back what waits behind it; *free*: somebody is.
+
+        Where nobody is, what comes back is the first of its priority to go where there is room next.  Else it could wait
+        for the end of a long element for as long as the others are kept busy, be it with less urgent work.
+        """
+        if free:
+            return STUCK_NS
+        return LONG_NS if self.staff.has_other_hands(seat) else math.inf
+
     def _look_ahead(self) -> None:
         """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
@@ -611,15 +624,17 @@ class State:
                 continue
             timeout = seat.sent[0].timeout
             wanted = seat.hides or seat.condemned
+            patience: float = STUCK_NS
             if not wanted and seat.load > 1 and seat.state == BUSY and not seat.recalls and seat.waiting():
                 if free is None or self._auto:
                     free = self._has_free_hands(seat)
-                wanted = free
+                patience = self._patience(seat, free=free)
+                wanted = patience < math.inf
             if not wanted and timeout is None:
                 continue
             since = seat.since if seat.since is not None else seat.changed
-            look_at = since + STUCK_NS
-            if timeout is not None and (not wanted or timeout < STUCK_NS):
+            look_at = since + (int(patience) if wanted else 0)
+            if timeout is not None and (not wanted or timeout < patience):
                 look_at = since + timeout
             if seat.looking or seat.recalling:
                 continue  # what comes of that decides
@@ -676,20 +691,27 @@ class State:
             for seat in seats:
                 if not queue:
                     break
-                self._fill(seat, queue, batches.setdefault(seat.key, []), window, share)
+                self._fill(seat, queue, batches.setdefault(seat.key, []), share)
         for key, tasks in batches.items():
             if tasks:
                 self._send(self.seats[key], tasks)
 
-    def _fill(self, seat: Seat, queue: deque[Task], batch: list[Task], window: int, share: int) -> None:
-        """Move tasks from *queue* to *batch* until *seat* holds *window* elements, at most *share* tasks."""
+    def _fill(self, seat: Seat, queue: deque[Task], batch: list[Task], share: int) -> None:
+        """Move tasks from *queue* to *batch* until *seat* holds as much as it may of the next, at most *share* tasks."""
         left = self.staff.share_left(seat.worker)
         if left is not None:
             share = min(share, left)
         load = seat.load
-        taken = 0
-        while queue and taken < share and load < window:
-            task = queue.popleft()
+        taken = window = 0
+        function: int | None = None
+        while queue and taken < share:
+            task = queue[0]
+            if task.function != function:
+                function = task.function
+                window = self.pace.window(function)
+            if load >= window:
+                break
+            queue.popleft()
             if task.state != QUEUED:
                 continue
             task.state = _SENT

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import weakref
 from contextlib import ExitStack
 from multiprocessing import get_start_method, process, util
+from typing import TYPE_CHECKING
 
 from . import (
     bootstrap,
@@ -33,6 +35,9 @@ from .equipment import Equipment
 from .journal import Journal, create_memory, open_journals
 from .messages import BY_THREAD, SETUP, Setup
 
+if TYPE_CHECKING:
+    from .accounts import Account
+
 _NAMES = {"fork": "ForkPoolWorker", "spawn": "SpawnPoolWorker", "forkserver": "ForkServerPoolWorker"}
 
 
@@ -41,6 +46,7 @@ class Post:
 
     channel: MasterEnd
     journals: list[Journal]  # of each of its threads
+    wire: socket.socket
     ends: Ends
 
     def __init__(self, number: int, threads: int = 1, *, capture: bool = False) -> None:
@@ -51,6 +57,7 @@ class Post:
         self.received = [0] * threads  # records taken over from each, through the channel or the journal
         self._threads = threads
         self._capture = capture
+        self.account: Account | None = None  # opened when there is something large
         self.child: children.Child | None = None
         self.is_open = True
         self.condemned = False  # we have put an end to it
@@ -77,12 +84,23 @@ class Post:
         lifeline, other_end = os.pipe()
         ours(os.close, other_end)
         theirs(os.close, lifeline)
-        self.ends = Ends(down, up, memory, self.permits[0].worker_fd, lifeline)
+        self.wire, other_wire = socket.socketpair()
+        ours(self.wire.close)
+        theirs(os.close, wire := other_wire.detach())
+        self.ends = Ends(down, up, memory, self.permits[0].worker_fd, lifeline, wire)
         for _ in range(2 if self._capture else 0):
             self.outputs.append(output.create_file())
             ours(os.close, self.outputs[-1])
             self.output_ends.append(os.dup(self.outputs[-1]))
             theirs(os.close, self.output_ends[-1])
+
+    def open_account(self) -> Account:
+        """The account of what is lent between us and the worker."""
+        if self.account is None:
+            from .accounts import Account  # programs that handle nothing large never need it
+
+            self.account = Account(self.wire, copies=False)
+        return self.account
 
     def close_theirs(self) -> None:
         """Close the worker's ends, once it has them."""
@@ -92,6 +110,8 @@ class Post:
     def close(self) -> None:
         """Close everything."""
         self.close_theirs()
+        if self.account is not None:  # in a forked child it disowns itself
+            self.account.close()
         self.disown()
 
     def disown(self) -> None:

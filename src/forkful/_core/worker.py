@@ -31,11 +31,13 @@ from .messages import (
     FORGET,
     FUNCTION,
     GROUP,
+    LARGE,
     LOG,
     MIXED,
     NOTE,
     NOTE_HEAD,
     OUTPUT,
+    PARCELS,
     READY,
     RECALL,
     REFUSED,
@@ -59,6 +61,7 @@ _FLUSH_NS = 1_000_000  # results wait at most this long for company while more w
 _clock = time.monotonic_ns
 _loads = codec.loads
 _dumps = codec.dumps
+_beside, _keep = codec.beside, codec.keep
 
 
 class End(Protocol):
@@ -78,20 +81,26 @@ class End(Protocol):
 
 
 class Known:
-    """The functions a worker process has been sent, by number, and the *state* for those that ask; shared by its threads."""
+    """What a worker process has been sent for all of its threads: functions, by number, and what concerns shared memory.
+
+    *state* is for the functions that ask for it.
+    """
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         self._state = {} if state is None else state
         self._functions: dict[int, Callable[..., Any] | bytes] = {}
         self._loading = threading.Lock()
 
-    def learn(self, key: int, blob: bytes) -> None:
-        """*key* stands for the function that was pickled as *blob*."""
-        self._functions[key] = blob
+    def note(self, kind: int, number: int, body: memoryview) -> None:
+        """A frame that holds whatever becomes of the batches around it."""
+        if kind == FUNCTION:
+            self._functions[number] = bytes(body)
+        elif kind == FORGET:
+            del self._functions[number]
+        else:
+            from . import dealings  # most workers never need it
 
-    def forget(self, key: int) -> None:
-        """*key* will not be asked for again."""
-        del self._functions[key]
+            dealings.note(kind, number, body)
 
     def get(self, key: int) -> Callable[..., Any]:
         """The function, unpickled when it is first asked for."""
@@ -167,7 +176,7 @@ class Worker:
         channel: End,
         journal: Journal,
         permits: Permits,
-        functions: Known | None = None,
+        known: Known | None = None,
         *,
         lane: int = 0,
         measures: bool = False,
@@ -176,7 +185,7 @@ class Worker:
         self._channel = channel
         self._journal = journal
         self._permits = permits
-        self._functions = Known() if functions is None else functions
+        self._known = Known() if known is None else known
         self._lane = lane
         self._measures = measures
         self._gauge = gauge
@@ -185,6 +194,7 @@ class Worker:
         self._elements = 0  # committed since the last flush
         self._work = 0  # nanoseconds of work since the last flush
         self._flushed = _clock()
+        self._large = False  # a result among those in the journal is
         self._disowned = False
         self._output: Output | ThreadedOutput | None = None  # what elements write, where that is captured
 
@@ -240,7 +250,12 @@ class Worker:
         if self._output is not None:
             self._output.begin()
         while True:
-            received = channel.receive_nowait() if journal.count else channel.receive()
+            if journal.count:
+                received = channel.receive_nowait()
+            else:
+                if codec.account is not None:
+                    self._pay()
+                received = channel.receive()
             if received is None:
                 if not journal.count:
                     return False
@@ -254,17 +269,17 @@ class Worker:
                     if not self._run(entry):
                         self._await_recall()
                         break
+                    if self._large:  # now that its value has gone, and with it an argument that it was made of
+                        self._flush()
                 if len(entries) == 1:
                     self._flush()  # what is asked for alone is waited for
-            elif kind == FUNCTION:
-                self._functions.learn(number, bytes(body))
-            elif kind == FORGET:
-                self._functions.forget(number)
             elif kind == RECALL:
                 self._answer_recall()
             elif kind == STOP:
                 self._flush()
                 return True
+            else:
+                self._known.note(kind, number, body)
 
     def conclude(self, finalizer: Callable[[], object]) -> None:
         """Run the finalizer.  What it raises passes: ``multiprocessing`` shows it, and nobody waits for it."""
@@ -284,10 +299,10 @@ class Worker:
             if kind == RECALL:
                 self._answer_recall()
                 return
-            if kind == FUNCTION:  # functions stay known: the master counts on it
-                self._functions.learn(number, bytes(body))
-            elif kind == FORGET:
-                self._functions.forget(number)
+            if kind == BATCH:
+                _loads(body)  # and no more: so the shared memory that it names is given back
+            else:
+                self._known.note(kind, number, body)  # the master counts on it
 
     def _answer_recall(self) -> None:
         self._flush()
@@ -302,7 +317,7 @@ class Worker:
             return self._run_guarded(key, style, payload, first, count)
         return self._run_block(key, style, payload, first, count)
 
-    def _run_call(self, key: int, payload: bytes) -> bool:
+    def _run_call(self, key: int, payload: Any) -> bool:
         if not self._permits.take():
             return False
         words = self._journal.words
@@ -311,8 +326,8 @@ class Worker:
         words[SINCE] = begun
         words[STARTED] = self._started
         try:
-            call = _loads(payload)
-            function = self._functions.get(key)
+            call = _loads(payload) if type(payload) is bytes else payload.take()
+            function = self._known.get(key)
             if len(call) == 2:
                 args, kwds = call
                 value = function(*args, **kwds)
@@ -326,7 +341,7 @@ class Worker:
             self._commit_value(value, begun)
         return True
 
-    def _run_guarded(self, key: int, style: int, payload: bytes, first: int, count: int) -> bool:
+    def _run_guarded(self, key: int, style: int, payload: Any, first: int, count: int) -> bool:
         """Elements of a lazy map: each with its own permit, each committed alone."""
         words = self._journal.words
         take = self._permits.take
@@ -341,8 +356,8 @@ class Worker:
             words[STARTED] = self._started
             try:
                 if function is None:
-                    items = list(_loads(payload))
-                    function = self._functions.get(key)
+                    items = list(_loads(payload) if type(payload) is bytes else payload.take())
+                    function = self._known.get(key)
                 item, items[position] = items[position], None  # nothing keeps an argument after its element
                 value = function(*item) if style == STAR else function(item)
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
@@ -352,9 +367,11 @@ class Worker:
                 item = None
                 self._commit_value(value, begun)
                 del value
+                if self._large:
+                    self._flush()
         return True
 
-    def _run_block(self, key: int, style: int, payload: bytes, first: int, count: int) -> bool:
+    def _run_block(self, key: int, style: int, payload: Any, first: int, count: int) -> bool:
         """Elements of a map: one permit, committed in groups; the loop that must cost next to nothing."""
         if not self._permits.take():
             return False
@@ -364,8 +381,8 @@ class Worker:
         started = self._started
         words[STARTED] = started + 1
         try:
-            function = self._functions.get(key)
-            items = _loads(payload)
+            function = self._known.get(key)
+            items = _loads(payload) if type(payload) is bytes else payload.take()
             if first or count != len(items):
                 items = items[first : first + count]
         except BaseException as error:  # neither function nor items can be read: every element's error
@@ -406,6 +423,8 @@ class Worker:
                 self._started = started
                 self._commit_group(results, failed=failed, begun=begun)
                 results.clear()
+                if self._large and left:
+                    self._flush()
                 failed = False
                 words[SINCE] = begun = _clock()
                 before = seconds()
@@ -416,11 +435,14 @@ class Worker:
 
     def _commit_value(self, value: Any, begun: int) -> None:
         try:
-            blob = codec.encode_result(value)
+            blob = codec.encode_result(value, _keep)
         except BaseException as error:  # user code (__reduce__) may raise anything
             self._commit(1, ERROR, _encode_unpicklable(value, error), begun)
             return
-        self._commit(1, VALUE, blob, begun)
+        kind = VALUE
+        if _beside or len(blob) > codec.LARGE_BYTES:
+            kind, blob = self._store(VALUE, blob)
+        self._commit(1, kind, blob, begun)
 
     def _commit_error(self, error: BaseException, begun: int) -> None:
         self._commit(1, ERROR, _encode_error(error), begun)
@@ -429,12 +451,24 @@ class Worker:
         kind, blob = GROUP, b""
         if not failed:
             try:
-                blob = _dumps(results, codec.PROTOCOL)
+                blob = _dumps(results, codec.PROTOCOL, buffer_callback=_keep)
             except BaseException:  # one of them raises anything, or plain pickle cannot: each on its own, below
                 failed = True
+                codec.take_beside()
         if failed:
             kind, blob = MIXED, _dumps([_encode_alone(result) for result in results], codec.PROTOCOL)
+        if _beside or len(blob) > codec.LARGE_BYTES:
+            kind, blob = self._store(kind, blob)
         self._commit(len(results), kind, blob, begun)
+
+    def _store(self, kind: int, blob: bytes) -> tuple[int, bytes]:
+        if self._disowned:
+            os._exit(0)
+        from . import dealings  # most workers never need it
+
+        kind, blob = dealings.store(kind, blob)
+        self._large = self._large or kind >= LARGE
+        return kind, blob
 
     def _commit(self, count: int, kind: int, blob: bytes, begun: int) -> None:
         if self._disowned:
@@ -449,10 +483,11 @@ class Worker:
         journal = self._journal
         if not journal.commit(count, kind, blob):
             self._flush()
+            self._large = kind >= LARGE
             if not journal.commit(count, kind, blob):
                 self._send_alone(count, kind, blob)
                 return
-        if now - self._flushed > _FLUSH_NS:
+        if now - self._flushed > _FLUSH_NS and not self._large:
             self._flush()
 
     def _flush(self) -> None:
@@ -465,10 +500,19 @@ class Worker:
             journal.index[: journal.count].cast("B"),
             journal.data[: journal.used],
         )
-        self._channel.send(frame(RESULTS, journal.count, *body, lane=self._lane))
+        kind = PARCELS if self._large else RESULTS
+        self._large = False
+        before = codec.account.pay() if codec.account is not None else []
+        self._channel.send(before + frame(kind, journal.count, *body, lane=self._lane))
         journal.reset(journal.count)
         self._elements = self._work = 0
         self._flushed = _clock()
+
+    def _pay(self) -> None:
+        """Tell the master what we need no longer of its shared memory, and what there is no longer of ours."""
+        account = codec.account
+        if account is not None and account.owed and not self._disowned:
+            self._channel.send(account.pay())
 
     def _head(self) -> bytes:
         if self._gauge is not None:
@@ -483,7 +527,9 @@ class Worker:
         """A result too large for the journal: it is complete when the master has all of it."""
         journal = self._journal
         entry = pack(count, kind, len(blob)).to_bytes(8, sys.byteorder)
-        self._channel.send(frame(RESULTS, 1, self._head(), entry, blob, lane=self._lane))
+        kind = PARCELS if self._large else RESULTS
+        self._large = False
+        self._channel.send(frame(kind, 1, self._head(), entry, blob, lane=self._lane))
         journal.reset(1)
         self._elements = self._work = 0
         self._flushed = _clock()

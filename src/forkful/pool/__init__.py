@@ -10,6 +10,7 @@ from ._results import AsyncResult, MapResult
 
 if TYPE_CHECKING:
     from ._executor import PoolExecutor
+    from ._shared import Shared
 
 __all__ = [
     "AsyncResult",
@@ -19,13 +20,19 @@ __all__ = [
     "OutcomeIterator",
     "Pool",
     "PoolExecutor",
+    "Shared",
     "cpu_count",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "PoolExecutor":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._executor import PoolExecutor  # concurrent.futures costs 10 ms, and few programs use it
+    # Few programs use these.
+    if name == "PoolExecutor":
+        from ._executor import PoolExecutor  # concurrent.futures costs 10 ms
 
-    return PoolExecutor
+        return PoolExecutor
+    if name == "Shared":
+        from ._shared import Shared
+
+        return Shared
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

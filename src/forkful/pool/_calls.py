@@ -64,7 +64,7 @@ class Calls:
             return None
         try:
             variables = contexts.collect()
-            payload = codec.encode((*call, variables) if variables else call)
+            payload = self._master.pack((*call, variables) if variables else call, once=not limits.retries)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
             functions = self._master.functions
             key, name = functions.register(func)
@@ -153,7 +153,7 @@ class Calls:
         exact = self._options.maxtasksperchild is not None
         most = chunksize or default_chunksize(len(items), self._hands())
         call = Call(key, name, style, limits, guarded, most, exact, by_name)
-        feed = SequenceFeed(call, result, self._master.block_of, items)
+        feed = SequenceFeed(call, result, self._master.block_of, items, self._master.pack)
         result.follow(feed)
         try:
             self._master.add_source(feed)
@@ -190,7 +190,7 @@ class Calls:
         first = max(WINDOW_FIRST, 4 * hands, 2 * chunks)
         window = (first, max(WINDOW_MOST, 4 * chunks)) if buffersize is None else (buffersize, buffersize)
         reader = PlainReader(iterator) if plain else ThreadReader(iterator, self._master.nudge)
-        feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end)
+        feed = StreamFeed(call, stream, self._master.block_of, reader, chunksize, window, stream.end, self._master.pack)
         stream.follow(feed)
         try:
             if progress is not None:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from .._core import codec
 from .._core.books import Sink, Task
@@ -25,10 +25,22 @@ WINDOW_MOST = 2048
 _BULKY = 64 * 1024
 
 
+class Pack(Protocol):
+    """How items are pickled: as `Master.pack` does."""
+
+    def __call__(self, value: Any, *, once: bool) -> Any:
+        """The payload of a task."""
+
+
+def pack_whole(value: Any, *, once: bool) -> bytes:  # noqa: ARG001  # a `Pack`
+    """Nothing goes beside the pickle."""
+    return codec.encode(value)
+
+
 class Feed:
     """Turns items into tasks; base of the two kinds."""
 
-    def __init__(self, call: Call, sink: Sink, block: Callable[[int, int], int]) -> None:
+    def __init__(self, call: Call, sink: Sink, block: Callable[[int, int], int], pack: Pack = pack_whole) -> None:
         self.function = call.function
         self.name = call.name
         self.priority = call.limits.priority
@@ -36,6 +48,7 @@ class Feed:
         self._call = call
         self._sink = sink
         self._block = block
+        self._pack = pack
         self._stopped = False
         self._interrupt: BaseException | None = None  # came while elements were pickled, and is to be passed on
         self._kept: list[Task] = []  # made before that: the next to give
@@ -111,7 +124,7 @@ class Feed:
 
     def _task(self, items: Items, base: int) -> Task:
         call = self._call
-        payload = codec.encode(items)
+        payload = self._pack(items, once=len(items) == 1 and not call.limits.retries)
         function = call.function
         if call.by_name is not None and codec.mentions_main(payload):
             function = call.by_name
@@ -149,8 +162,10 @@ def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException
 class SequenceFeed(Feed):
     """The items of a sequence whose length is known, for ``map``."""
 
-    def __init__(self, call: Call, sink: Sink, block: Callable[[int, int], int], items: Any) -> None:
-        super().__init__(call, sink, block)
+    def __init__(
+        self, call: Call, sink: Sink, block: Callable[[int, int], int], items: Any, pack: Pack = pack_whole
+    ) -> None:
+        super().__init__(call, sink, block, pack)
         self._items = items
 
     def _read(self, room: int) -> list[Task]:
@@ -192,8 +207,9 @@ class StreamFeed(Feed):
         chunk: int,
         window: tuple[int, int],
         on_end: Callable[[int, BaseException | None], None],
+        pack: Pack = pack_whole,
     ) -> None:
-        super().__init__(call, sink, block)
+        super().__init__(call, sink, block, pack)
         self._window, self._window_most = window
         self._chunk = min(chunk, self._window)
         self._on_end = on_end
@@ -217,7 +233,8 @@ class StreamFeed(Feed):
                 break
             room -= len(items)
             tasks += self._make(items)
-        if self._reader.ended() and not self._ended:
+        # In this order: a reader that is stopped ends too, and that is not the iterable's end.
+        if self._reader.ended() and not self._stopped and not self._ended:
             self._ended = True
             self._on_end(self.position, self._reader.error)
         return tasks
@@ -227,8 +244,9 @@ class StreamFeed(Feed):
 
     def stop(self) -> int:
         """Give no more tasks."""
+        self._stopped = True
         self._reader.stop()
-        return super().stop()
+        return 0
 
     def fetched(self, count: int) -> bool:
         """The reader has fetched *count* results; whether it would pay to feed now."""

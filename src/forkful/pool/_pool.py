@@ -26,6 +26,7 @@ from ._results import AsyncResult, MapResult
 if TYPE_CHECKING:
     from ._completed import CompletedIterator
     from ._executor import PoolExecutor
+    from ._shared import Shared
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -471,6 +472,25 @@ class Pool:
         return OutcomeIterator(
             self, calls.stream(func, iterable, EACH, chunksize, buffersize, limits, ordered=ordered, progress=progress)
         )
+
+    def share(self, obj: T) -> Shared[T]:
+        """Make *obj* known to the workers: a handle that any task of this pool can take in its place.
+
+        It is pickled here and now, once, and sent once to each worker that gets a task with the handle, instead of
+        with every task.  The function gets the object itself.  See `Shared` for its life.
+
+        Raises:
+            BaseException: what pickling *obj* raises.
+            PoolClosed: the pool takes no work any more.
+
+        >>> with Pool(2) as pool:
+        ...     table = pool.share(list(range(1000)))
+        ...     pool.starmap(list.index, [(table, 3), (table, 5)])
+        [3, 5]
+        """
+        from ._shared import Shared  # few programs share
+
+        return Shared(self._running()._master, obj)
 
     def as_completed(self, results: Iterable[AsyncResult[R]], timeout: float | None = None) -> CompletedIterator[R]:
         """The *results*, each once, as they get ready: those that are ready now first.

@@ -1,0 +1,351 @@
+"""Accounts: what this process and one other have lent each other of their shared memory.
+
+The master has an account with each worker that has had to do with anything large, the worker has one with the master.
+Blocks of ours that the other has are on one side, blocks of his that we have on the other.  See "Big data" in
+``README.md``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from . import codec
+from .channel import frame
+from .forks import hold
+from .messages import DETACH, RETURNED
+from .segments import Segment, Watch, forks_so_far
+from .wire import receive_fds, send_fds
+
+# A buffer from this size on has a block of its own, which its reader looks at in place.  Smaller ones are copied by the
+# reader: that costs 20 us for a mebibyte, and the block is free at once, whatever the reader does with the copy.
+OWN_BLOCK = 1024 * 1024
+
+# And as long as what is looked at in place is no more than this, or only one thing: what a program keeps is better copied,
+# since a page that is used again is cheaper to write to than a new one.
+_LEND_MOST = 256 * 1024 * 1024
+
+ONCE, AGAIN, SHARED = range(3)
+# ONCE    no other process, and no other try, will ever read it: it may be written to in place
+# AGAIN   it may be read again: whoever writes to it writes to his own copy
+# SHARED  an object for many tasks: nobody writes
+
+Place = tuple[int, int, int]  # which block, where in it, how many bytes
+
+_SEGMENT = struct.Struct("=QQ")  # number, size; a descriptor comes with it
+_SPENT = 1  # in the offset of what is given back; offsets are those of pages
+
+
+class Block:
+    """A range that is in use as long as this object lives."""
+
+    __slots__ = ("__weakref__", "offset", "segment", "size", "watch")
+
+    def __init__(self, segment: Segment, offset: int, size: int) -> None:
+        self.segment = segment
+        self.offset = offset
+        self.size = size
+        self.watch: Watch | None = None
+
+    def wear_out(self) -> None:
+        """Somebody may look at it for ever: it will not be used again."""
+        if self.watch is not None:
+            self.watch.spent = True
+
+
+class Loan:
+    """A block that we have of the other side, until everything that looks at it has gone."""
+
+    __slots__ = ("__weakref__", "offset", "segment", "size", "watch")
+
+    def __init__(self, segment: Segment | None, offset: int, size: int) -> None:
+        self.segment = segment
+        self.offset = offset
+        self.size = size
+        self.watch: Watch | None = None
+
+
+class Account:
+    """The account with one other process.
+
+    Args:
+        wire: our end of a socket to it, on which each sends descriptors of segments before it names them.
+        copies: whether what comes from it may be `AGAIN`.
+    """
+
+    def __init__(self, wire: socket.socket, *, copies: bool) -> None:
+        self._wire = wire
+        self._copies = copies
+        self._lock = threading.RLock()
+        # Ours that it has.
+        self._known: set[int] = set()  # the segments it has been sent
+        self._lent: dict[tuple[int, int], list[Any]] = {}  # segment and offset -> block, how many times
+        # Its that we have.
+        self._segments: dict[int, Segment] = {}
+        self._watches: set[Watch] = set()
+        self.shared: dict[
+            int, Any
+        ] = {}  # in a worker: shared objects as they came, or rebuilt; in the master: their keys
+        # What it is to be told: blocks that we do not need any more, and numbers of segments that are no more.
+        self.owed: deque[Watch | int] = deque()
+        hold(self)
+
+    # Lending.
+
+    def lend(self, blocks: Sequence[Block]) -> bool:
+        """Note that it has *blocks*, and see to it that it can read them; False when it cannot."""
+        with self._lock:
+            for block in blocks:
+                segment = block.segment
+                if segment.number not in self._known:
+                    try:
+                        send_fds(self._wire, _SEGMENT.pack(segment.number, segment.size), [segment.fd])
+                    except OSError:  # it is full; or the system has no more descriptors to travel
+                        return False
+                    self._known.add(segment.number)
+            for block in blocks:
+                self._lent.setdefault((block.segment.number, block.offset), [block, 0])[1] += 1
+        return True
+
+    def settle(self, body: memoryview) -> None:
+        """It has given blocks back."""
+        words = body.cast("Q").tolist()
+        with self._lock:
+            for number, offset in zip(words[::2], words[1::2], strict=True):
+                key = number, offset & ~_SPENT
+                entry = self._lent[key]
+                if offset & _SPENT:
+                    entry[0].wear_out()
+                entry[1] -= 1
+                if not entry[1]:
+                    del self._lent[key]
+
+    def detach(self, number: int) -> None:
+        """One of our segments is no more."""
+        if number in self._known:
+            self._known.discard(number)
+            self.owed.append(number)
+
+    # Borrowing.
+
+    def receive(self, mode: int, blob: bytes | None, blocks: Any, places: Any, parts: Any) -> Received:
+        """What a parcel says that came from it; see `lending.Parcel.describe`."""
+        if blocks is None:
+            return Received(self, mode, blob, [], [(at, 0, len(part)) for at, part in enumerate(parts)], parts)
+        loans = [self._borrow(*block) for block in blocks]
+        return Received(self, mode, blob, loans, places, [])
+
+    def _borrow(self, number: int, offset: int, size: int) -> Loan:
+        loan = Loan(None, offset, size)
+        watch = loan.watch = Watch(loan, self.owed.append, number, offset, size)
+        self._watches.add(watch)
+        try:
+            loan.segment = self._attach(number)
+        except (OSError, ValueError):  # for want of a descriptor or of addresses: the error of whoever rebuilds it
+            pass
+        return loan
+
+    def _attach(self, number: int) -> Segment | None:
+        """The segment of that number, which has been sent before it was named."""
+        with self._lock:
+            while number not in self._segments:
+                data, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT)
+                if not data or not fds:
+                    return None
+                it, size = _SEGMENT.unpack(data)
+                self._segments[it] = segment = Segment(it, size, fds[0])
+                if not self._copies:
+                    segment.close()  # it is mapped, and that has a descriptor of its own
+            return self._segments[number]
+
+    def drop_segment(self, number: int) -> None:
+        """The other side has given up one of its segments."""
+        segment = self._segments.pop(number, None)
+        if segment is not None:
+            segment.close()
+
+    def may_lend(self, size: int) -> bool:
+        """Whether *size* bytes more may be looked at in place."""
+        looked_at = [watch.size for watch in list(self._watches) if watch.since is not None and watch() is not None]
+        return len(looked_at) < 2 or sum(looked_at) + size <= _LEND_MOST
+
+    # Telling.
+
+    def pay(self) -> list[bytes | memoryview]:
+        """The frames that tell what is owed."""
+        frames: list[bytes | memoryview] = []
+        words: list[int] = []
+        while self.owed:
+            try:
+                item = self.owed.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            if isinstance(item, int):
+                frames += frame(DETACH, item)
+            else:
+                self._watches.discard(item)
+                words += (item.number, item.offset | (_SPENT if item.was_forked() else 0))
+        if words:
+            frames += frame(RETURNED, len(words) // 2, struct.pack(f"={len(words)}Q", *words))
+        return frames
+
+    def close(self) -> None:
+        """The other side has ended."""
+        for block, _ in self._lent.values():
+            block.wear_out()  # a process that it forked may have it still
+        self._lent.clear()
+        self._known.clear()
+        for segment in self._segments.values():
+            self._keep_only(segment)
+            segment.close()
+        self._segments.clear()
+        self._wire.close()
+
+    def _keep_only(self, segment: Segment) -> None:
+        """Give back all of a segment but what is looked at here: nobody will use the rest again."""
+        kept = sorted((w.offset, w.size) for w in self._watches if w.number == segment.number and w() is not None)
+        at = 0
+        for offset, size in (*kept, (segment.size, 0)):
+            if kept and offset > at:
+                segment.empty(at, offset - at)
+            at = offset + size
+
+    def disown(self) -> None:
+        """In a forked child: it is the parent's.  What is looked at stays."""
+        self._known.clear()
+        self._lent.clear()
+        for segment in self._segments.values():
+            segment.unmap()
+        self._segments.clear()
+        self._wire.close()
+        _forget_own(self)
+
+
+class Received:
+    """A parcel at its reader's: it gives its blocks back when it has gone, and all that was built from it."""
+
+    __slots__ = ("_account", "_blob", "_loans", "_mode", "_parts", "_places", "size")
+
+    def __init__(
+        self,
+        account: Account,
+        mode: int,
+        blob: bytes | None,
+        loans: list[Loan],
+        places: list[Place],
+        parts: list[bytes],
+    ) -> None:
+        self._account = account
+        self._mode = mode
+        self._blob = blob
+        self._loans = loans
+        self._places = places
+        self._parts = parts
+        self.size = sum(length for _, _, length in places) + len(blob or b"")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def load(self) -> Any:
+        """Rebuild the object.
+
+        Raises:
+            OSError: its memory could not be had.
+            BaseException: user code (``__setstate__``) may raise anything.
+        """
+        places = self._places
+        if self._blob is not None:
+            return codec.loads(self._blob, buffers=[self._buffer(place) for place in places])
+        buffers = [self._buffer(place) for place in places[:-1]]
+        return codec.loads(self._look(places[-1]), buffers=buffers)
+
+    def take(self) -> Any:
+        """`load` for the last time: what is not looked at any more is given back at once."""
+        try:
+            return self.load()
+        finally:
+            self._loans = []
+
+    def _look(self, place: Place) -> memoryview:
+        """A part, for the moment."""
+        at, start, length = place
+        if not self._loans:
+            return memoryview(self._parts[at])
+        loan = self._loans[at]
+        if loan.segment is None:
+            raise OSError(
+                errno.EMFILE,
+                "the shared memory of something large could not be opened for want of descriptors or addresses; "
+                "raise the limit (`ulimit -n`, `ulimit -v`) or close what is open",
+            )
+        return loan.segment.view(loan.offset + start, length)
+
+    def _buffer(self, place: Place) -> Any:
+        """A part, for as long as somebody holds it."""
+        at, _, length = place
+        part = self._look(place)
+        if self._loans and length >= OWN_BLOCK:
+            loan, shared = self._loans[at], self._mode == SHARED
+            assert loan.segment is not None
+            assert loan.watch is not None
+            if shared or self._account.may_lend(length):
+                loan.watch.since = forks_so_far()
+                try:
+                    lend = loan.segment.lend_copy if self._mode == AGAIN else loan.segment.lend
+                    view = lend(loan.offset, loan.size, loan)[:length]
+                except (OSError, ValueError, ImportError):  # no descriptor for a copy on write; Python without ctypes
+                    pass
+                else:
+                    return view.toreadonly() if shared else view
+        return bytes(part) if self._mode == SHARED else bytearray(part)
+
+
+# In a worker.
+
+_own_lock = threading.Lock()
+
+
+def own_account() -> Account:
+    """This process's, a worker's, account with its master."""
+    with _own_lock:
+        if codec.account is None:
+            wire = socket.socket(fileno=codec.wire)
+            atexit.register(wire.close)  # else an interpreter that leaves would warn of it
+            codec.account = Account(wire, copies=True)
+        account: Account = codec.account
+        return account
+
+
+def _forget_own(account: Account) -> None:
+    """In a forked child."""
+    global _own_lock
+    if account is codec.account:
+        codec.account = None
+        codec.wire = -1
+        _own_lock = threading.Lock()
+
+
+def unpack(*described: Any) -> Received:
+    """What a pickled `lending.Parcel` becomes in a worker."""
+    return own_account().receive(*described)
+
+
+def fetch(key: int) -> Any:
+    """The shared object of that number.  Called as a task's arguments are rebuilt."""
+    account = own_account()
+    with _fetching:
+        if key not in account.shared:
+            raise LookupError(f"shared object {key} is not in this process: its handle was pickled for another one")
+        found = account.shared[key]
+        if type(found) is Received:
+            found = account.shared[key] = found.load()
+    return found
+
+
+_fetching = threading.RLock()  # may be taken again: what is shared may name what is shared

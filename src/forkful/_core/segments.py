@@ -1,0 +1,135 @@
+"""Segments: anonymous shared memory that two processes map, and views of it whose end is known exactly.
+
+A segment is a memfd: it has no name, and is gone with the last process that has it.  Its owner writes, another process
+reads; a number that the owner gave says which one is meant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, Self
+
+HAVE_MEMFD = hasattr(os, "memfd_create")
+PAGE = mmap.PAGESIZE
+_REMOVE = getattr(mmap, "MADV_REMOVE", None)
+
+# Counts the forks of this process, each twice: a child goes on to see what was lent before.  It is no function of
+# Python's, in which a signal's handler could raise: see `forks`.
+_forks = itertools.count()
+os.register_at_fork(before=_forks.__next__, after_in_parent=_forks.__next__)
+
+
+def forks_so_far() -> str:
+    """What has changed if this process was forked between two calls."""
+    return repr(_forks)  # to ask it otherwise would be to count
+
+
+class Segment:
+    """One segment as this process has it."""
+
+    def __init__(self, number: int, size: int, fd: int) -> None:
+        """Map segment *number*.  *fd* is ours from now on, also when this fails."""
+        self.number = number
+        self.size = size
+        self.fd = fd
+        try:
+            self.map = mmap.mmap(fd, size)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def create(cls, number: int, size: int) -> Segment:
+        """New memory, without a page yet.
+
+        Raises:
+            OSError, ValueError: there is no descriptor, or no room for so many addresses.
+        """
+        fd = os.memfd_create("forkful", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, size)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(number, size, fd)
+
+    def close(self) -> None:
+        """Give up the descriptor.  The mapping goes with whoever is the last to look at it."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # a task has closed what it did not open
+                os.close(fd)
+
+    def unmap(self) -> None:
+        """Give up the mapping too, unless it is being looked at."""
+        self.close()
+        with contextlib.suppress(BufferError):
+            self.map.close()
+
+    def empty(self, offset: int, size: int) -> None:
+        """Give the pages of a range back to the system."""
+        if _REMOVE is not None:
+            with contextlib.suppress(OSError):
+                self.map.madvise(_REMOVE, offset, size)
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """A range, for as long as nobody else can be using it."""
+        return memoryview(self.map)[offset : offset + size]
+
+    def lend(self, offset: int, size: int, keeper: object) -> memoryview:
+        """A writable view of a range; *keeper* lives as long as anything does that was made of that view.
+
+        Views made from a view hold on to the object that gave the first one.  Here that is an array of ``ctypes``,
+        which keeps *keeper*.  A ``memoryview`` itself would not do: those made from it may outlive it.
+        """
+        import ctypes  # 4 ms; only where there is something large
+
+        memory: Any = (ctypes.c_ubyte * size).from_buffer(self.map, offset)
+        memory.keeper = keeper
+        return memoryview(memory).cast("B")
+
+    def lend_copy(self, offset: int, size: int, keeper: object) -> memoryview:
+        """The same, but what is written there stays with the writer (copy on write).
+
+        Raises:
+            OSError: there is no descriptor for it.
+        """
+        private = _PrivateMap(self.fd, size, flags=mmap.MAP_PRIVATE, offset=offset)
+        private.keeper = keeper
+        return memoryview(private)
+
+
+class _PrivateMap(mmap.mmap):
+    keeper: object
+
+
+class Watch(weakref.ref[Any]):
+    """Tells of the end of an object that stands for a range: it is given to a function, best an ``append``.
+
+    That may be at any point of any thread.
+    """
+
+    __slots__ = ("number", "offset", "since", "size", "spent")
+
+    def __init__(self, of: object, tell: Callable[[Any], object], number: int, offset: int, size: int) -> None:
+        self.number = number  # of the segment
+        self.offset = offset
+        self.size = size
+        self.since: str | None = None  # `forks_so_far` when it was first looked at
+        self.spent = False  # never to be used again
+
+    def __new__(cls, of: object, tell: Callable[[Any], object], *_: int) -> Self:
+        return super().__new__(cls, of, tell)
+
+    def was_forked(self) -> bool:
+        """Whether a fork of this process may see the range."""
+        return self.since is not None and self.since != forks_so_far()
+
+    # As any object: those of a reference are its referent's, which may have gone.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
