@@ -163,7 +163,8 @@ class Evidence:
         for line in lines[starts[0] + 1 :] if starts else ():
             if not line.startswith("  File ") or _OUR_FRAMES in line:
                 break
-            frames.append(line)
+            if _IMPORT_FRAMES not in line:
+                frames.append(line)
         if len(frames) > _INNER + _OUTER:
             frames[_INNER:-_OUTER] = ["  ..."]
         return "\n".join([":", *head, *frames, advice])
@@ -172,6 +173,7 @@ class Evidence:
 NO_EVIDENCE = Evidence()
 
 _OUR_FRAMES = "/forkful/_core/"
+_IMPORT_FRAMES = '"<frozen importlib'  # there are many, and they say nothing
 _INNER, _OUTER = 4, 2  # frames that are shown: where it was, and what it was asked for
 
 

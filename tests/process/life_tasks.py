@@ -169,6 +169,19 @@ def eat_memory(_: object = None) -> int:
         eaten.append(b"x" * 2**22)
 
 
+def eat_every_crumb(_: object = None) -> None:
+    """Takes all that there is, down to what an error's text would take."""
+    eaten = []
+    size = 2**22
+    while True:
+        try:
+            eaten.append(b"x" * size)
+        except MemoryError:
+            if size < 200:
+                raise
+            size //= 4
+
+
 def bound_own_memory(size: int) -> None:
     """An initializer that leaves the process this much more address space than it has."""
     held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE

@@ -8,6 +8,7 @@ import pickle
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -204,13 +205,16 @@ def test_killed_by_the_kernel(start_method: str, tmp_path: Path) -> None:
             assert program.finish() == (0, "")
 
 
-def test_memory_error_is_the_tasks_own(start_method: str) -> None:
-    """Where the process is refused more, it is told so, and goes on."""
+@pytest.mark.parametrize("eat", [life_tasks.eat_memory, life_tasks.eat_every_crumb])
+def test_memory_error_is_the_tasks_own(eat: Callable[..., object], start_method: str) -> None:
+    """Where the process is refused more, it is told so, and goes on: with what the task had taken."""
     with forkful.Pool(1, life_tasks.bound_own_memory, (SIZE,), context=start_method) as pool:
         pid = pool.apply_async(os.getpid).get(WATCHDOG)
         with pytest.raises(MemoryError) as caught:
-            pool.apply_async(life_tasks.eat_memory).get(WATCHDOG)
-        assert "in eat_memory" in str(caught.value.__cause__)
+            pool.apply_async(eat).get(WATCHDOG)
+        assert f"in {eat.__name__}" in str(caught.value.__cause__)
+        with pytest.raises(MemoryError):
+            pool.map_async(eat, [0]).get(WATCHDOG)
         assert_works(pool)
         assert pool.apply_async(os.getpid).get(WATCHDOG) == pid
 

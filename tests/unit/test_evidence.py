@@ -85,6 +85,22 @@ def test_frames_of_a_crash() -> None:
     )
 
 
+def test_crash_in_an_import() -> None:
+    """The import system's own frames are left out."""
+    dump = (
+        "Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n"
+        '  File "/home/me/broken.py", line 3 in <module>\n'
+        '  File "<frozen importlib._bootstrap>", line 241 in _call_with_frames_removed\n'
+        '  File "/home/me/tasks.py", line 1 in <module>\n'
+        '  File "/site/forkful/_core/worker.py", line 104 in get\n'
+    )
+    lines = message(-signal.SIGABRT, Evidence(dump=dump)).split("\n")
+    assert lines[2:-1] == [
+        '  File "/home/me/broken.py", line 3 in <module>',
+        '  File "/home/me/tasks.py", line 1 in <module>',
+    ]
+
+
 def test_many_frames_of_a_crash() -> None:
     """Are cut."""
     frames = "".join(f'  File "/home/me/tasks.py", line {line} in f\n' for line in range(100))

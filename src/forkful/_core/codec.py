@@ -265,6 +265,11 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
     return dumps((blob, _full_name(error), message_of(error), text), PROTOCOL)
 
 
+def empty_frames(error: BaseException) -> None:
+    """Let go of what the functions that *error* has left were working on: where there is no memory, most of it is there."""
+    traceback.clear_frames(error.__traceback__)
+
+
 def encode_unreadable_error(error: BaseException) -> bytes:
     """The same for one that `encode_error` breaks on: the name of its class is left."""
     message = "its text cannot be had"

@@ -151,6 +151,8 @@ def _encode_alone(result: Any) -> tuple[bool, bytes]:
 
 def _encode_error(error: BaseException) -> bytes:
     """An element's error; cannot fail.  A ``KeyboardInterrupt`` in its texts is nobody's Ctrl-C: the parent owns that."""
+    if isinstance(error, MemoryError):
+        codec.empty_frames(error)
     try:
         return codec.encode_error(error)
     except BaseException:
