@@ -15,6 +15,7 @@ from forkful._core.steps import (
     Exited,
     Finished,
     Hire,
+    Kill,
     Look,
     Ready,
     Recall,

@@ -747,7 +747,7 @@ def _earliest(one: int | None, other: int | None) -> int | None:
 def _spare(seat: Seat) -> None:
     """What runs on *seat* is not to be killed, or not any more."""
     if seat.condemned:
-        seat.condemned = False
+        seat.condemned = seat.overdue = False
         worker = seat.worker
         if worker.doomed is not None and not any(other.condemned for other in worker.seats):
             worker.doomed = None
