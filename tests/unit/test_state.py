@@ -1519,9 +1519,9 @@ def test_moves_of_tasks_that_are_not_listed() -> None:
     bench.finish(0)
     for what in ("fail", "cancel"):
         with pytest.raises(KeyError):
-            bench.state._fail_rest(task, what, OVER)
+            bench.state._endings.fail_rest(task, what, OVER)
     with pytest.raises(KeyError):
-        bench.state._requeue(call(), "recall")
+        bench.state._endings.requeue(call(), "recall")
 
 
 def test_worker_that_was_never_asked_for() -> None:

@@ -32,9 +32,10 @@ from .books import (
     Task,
     Worker,
 )
+from .endings import Endings
 from .limits import Limits
 from .messages import ERROR, VALUE, VALUES
-from .moves import FINISHING, SENDING, move, move_all, move_task
+from .moves import FINISHING, SENDING, move, move_all
 from .schedule import LONG_NS, STUCK_NS, Pace
 from .staff import Claimed, Staff
 from .steps import (
@@ -67,7 +68,7 @@ from .steps import (
     Trace,
     Unstarted,
 )
-from .verdict import Company, explain_cancelling, explain_company, explain_death, explain_failed_start
+from .verdict import explain_cancelling, explain_company, explain_failed_start
 
 _TRACE_NS = 20_000_000  # between the signal that has a worker tell where it is, and SIGKILL
 _QUIET_NS = 200_000_000  # the least that a worker gets to start what has a time-out
@@ -86,6 +87,7 @@ class State:
         self.pace = Pace()
         self.closed = False
         self.stats = {"tasks": 0, "failed": 0, "retried": 0, "requeued": 0, "workers started": 0, "workers died": 0}
+        self._endings = Endings(self.backlog, self.stats)
         self.due: int | None = None  # when `handle` wants a `Tick`, if nothing else happens
         self._terminated: BaseException | None = None
         self._kill_at: int | None = None
@@ -93,7 +95,6 @@ class State:
         self._auto = limits.auto
         self._out: list[Instruction] = []
         self._deliveries: list[tuple[Task, int, int, int, Any, int | None]] = []
-        self._failures: list[tuple[Task, int, int, BaseException]] = []
         self._notes: list[tuple[Task | None, tuple[int, int], int, Any, int | None]] = []
         self._now = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -159,9 +160,9 @@ class State:
         if self._deliveries:
             out.append(Deliver(self._deliveries))
             self._deliveries = []
-        if self._failures:
-            out.append(Fail(self._failures))
-            self._failures = []
+        if self._endings.failures:
+            out.append(Fail(self._endings.failures))
+            self._endings.failures = []
         return out
 
     # Tasks.
@@ -171,7 +172,7 @@ class State:
             self.stats["tasks"] += task.count
         if self._terminated is not None:
             for task in event.tasks:
-                self._fail_rest(task, "fail", self._terminated)
+                self._endings.fail_rest(task, "fail", self._terminated)
             return
         self.backlog.extend(event.tasks)
 
@@ -190,7 +191,7 @@ class State:
             task = sent[0]
             finished += count
             if kind == ERROR and task.attempts < task.retries and not task.cancelled:
-                retried = self._retry_next(task)
+                retried = self._endings.retry_next(task)
                 if retried is not None:
                     self.backlog.put_back(retried)
                 if task.state != SENT:  # it was the only element and travels on as it is
@@ -234,53 +235,6 @@ class State:
         attempt = 0 if task is None else task.attempts
         self._notes.append((task, (index, attempt), event.what, event.content, event.pid))
 
-    def _retry_next(self, task: Task) -> Task | None:
-        """The element that *task* is at, to be run once more, in front of all others; None if it was cancelled meanwhile."""
-        self.stats["retried"] += 1
-        if task.count == 1:
-            task.attempts += 1
-            return self._take_back(task, "retry")
-        again = task.part(task.first + task.done, 1, task.attempts + 1)
-        task.done += 1
-        return again
-
-    def _fail_next(self, task: Task, error: BaseException, *, final: bool = False) -> Task | None:
-        """The element that *task* is at, which was running, ends with *error*, or is to be tried again unless *final*."""
-        if task.attempts < task.retries and not final:
-            return self._retry_next(task)
-        self.stats["failed"] += 1
-        self._failures.append((task, task.index(), 1, error))
-        task.done += 1
-        return None
-
-    def _fail_rest(self, task: Task, what: str, error: BaseException) -> None:
-        """End *task*: its remaining elements get *error*."""
-        left = task.count - task.done
-        self.stats["failed"] += left
-        if left:
-            self._failures.append((task, task.index(), left, error))
-        move_task(task, what)
-        task.seat = None
-        task.done = task.count
-
-    def _requeue(self, task: Task, what: str) -> None:
-        """What remains of *task* goes back to the front of the queue."""
-        back = self._take_back(task, what)
-        if back is not None:
-            self.backlog.put_back(back)
-
-    def _take_back(self, task: Task, what: str) -> Task | None:
-        """What remains of *task*, to be queued; it is the same object, so that a handle holds.  None if it was cancelled."""
-        task.first += task.done
-        task.count -= task.done
-        task.done = 0
-        move_task(task, what)
-        task.seat = None
-        if task.cancelled:
-            self._fail_rest(task, "cancel", explain_cancelling(task))
-            return None
-        return task
-
     # Workers.
 
     def _on_ready(self, event: Ready) -> None:
@@ -296,21 +250,16 @@ class State:
         if worker.state == STARTING:
             move_all(worker, "refused")
         self.staff.starts.refuse()
-        self._fail_backlog(event.error)
+        self._endings.fail_waiting(event.error)
 
     def _on_unstarted(self, event: Unstarted) -> None:
         """A passing want is borne as long as there is a worker; without one it is everybody's error."""
         move_all(self.staff.strike_off(event.worker), "exit")
         self.stats["workers started"] -= 1
         if not self.staff.has_hands():
-            self._fail_backlog(event.error)
+            self._endings.fail_waiting(event.error)
         if self.staff.has_hands() or self.staff.limits.least:
             self.staff.starts.do_without(self._now)
-
-    def _fail_backlog(self, error: BaseException) -> None:
-        for task in self.backlog.take_all():
-            if task.state == QUEUED:
-                self._fail_rest(task, "fail", error)
 
     def _on_dropped(self, event: Dropped) -> None:
         seat = self.seats[event.seat]
@@ -337,7 +286,7 @@ class State:
             if self.staff.has_hands():  # they do the work meanwhile
                 starts.do_without(self._now)
             else:
-                self._fail_backlog(explain_failed_start(event))
+                self._endings.fail_waiting(explain_failed_start(event))
         ran = [
             seat
             for seat, started in zip(worker.seats, event.started, strict=True)
@@ -346,34 +295,7 @@ class State:
         company = explain_company(ran, event) if len(ran) > 1 else None
         for seat, started in zip(worker.seats, event.started, strict=True):
             if seat.sent:
-                self._settle_tasks_of_dead(seat, started, event, company)
-
-    def _settle_tasks_of_dead(self, seat: Seat, started: int, event: Exited, company: Company | None) -> None:
-        """One element was running and fails or is retried; what had not started goes back to the queue.
-
-        Elements of an unguarded block that had run, but were not committed, are run again: see ``worker.py``.
-        """
-        head = seat.sent[0]
-        lost = min(started - seat.finished, head.count - head.done)  # never more, whoever wrote to that memory
-        again: Task | None = None
-        retried: Task | None = None
-        if lost > 0:
-            if lost > 1 and not head.cancelled:
-                again = head.part(head.first + head.done, lost - 1)
-                head.done += lost - 1
-            error, final = explain_death(seat, head, event, company)
-            retried = self._fail_next(head, error, final=final)
-            if head.state == QUEUED or head.done >= head.count:
-                seat.sent.popleft()
-                if head.state == SENT:
-                    move_task(head, "fail")
-                    head.seat = None
-        while seat.sent:
-            self.stats["requeued"] += 1
-            self._requeue(seat.sent.pop(), "orphan")
-        for task in (retried, again):
-            if task is not None:
-                self.backlog.put_back(task)
+                self._endings.settle_dead(seat, started, event, company)
 
     def _on_hire(self, event: Hire) -> None:
         self.staff.ask_for(event.workers)
@@ -399,11 +321,11 @@ class State:
             return
         self._terminated = event.error
         self.closed = True
-        self._fail_backlog(event.error)
+        self._endings.fail_waiting(event.error)
         for worker in self.workers.values():
             for seat in worker.seats:
                 for task in seat.sent:
-                    self._fail_rest(task, "fail", event.error)
+                    self._endings.fail_rest(task, "fail", event.error)
                 seat.sent.clear()
                 seat.load = 0
             if self.staff.limits.finalizer and worker.is_idle():
@@ -537,7 +459,7 @@ class State:
                 task.state, task.cancelled = SENT, cancelled
                 left = 0
             self.stats["requeued"] += 1
-            self._requeue(task, "recall")
+            self._endings.requeue(task, "recall")
         if event.units:
             move(seat, "recall")
             if not seat.sent:  # only a worker that is stopped, or worse, takes long to say that it has dropped it all
@@ -554,7 +476,7 @@ class State:
                 continue
             task.cancelled = max(task.cancelled, level)
             if task.state == QUEUED:
-                self._fail_rest(task, "cancel", explain_cancelling(task))  # its place in the backlog is skipped
+                self._endings.fail_rest(task, "cancel", explain_cancelling(task))  # its place in the backlog is skipped
             elif task.seat is not None and task.seat not in seats:
                 seats.append(task.seat)
         for seat in seats:
