@@ -411,4 +411,6 @@ def test_share_class_is_what_parcels_name() -> None:
     share = lender.share([1])
     assert isinstance(share, Share)
     assert share.parcel.describe(None)[0] == SHARED
+    assert codec.beside
     lender.close()
+    assert codec.beside == {}

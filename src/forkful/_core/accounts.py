@@ -8,7 +8,9 @@ Blocks of ours that the other has are on one side, blocks of his that we have on
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
+import os
 import socket
 import struct
 import threading
@@ -70,6 +72,20 @@ class Loan:
         self.size = size
         self.watch: Watch | None = None
 
+    def known_segment(self) -> Segment:
+        """The segment.
+
+        Raises:
+            OSError: it could not be opened.
+        """
+        if self.segment is None:
+            raise OSError(
+                errno.EMFILE,
+                "the shared memory of something large could not be opened, because too many files are open; "
+                "raise the limit (`ulimit -n`) or close some",
+            )
+        return self.segment
+
 
 class Account:
     """The account with one other process.
@@ -82,6 +98,9 @@ class Account:
     def __init__(self, wire: socket.socket, *, copies: bool) -> None:
         self._wire = wire
         self._copies = copies
+        self._spare: list[int] = []  # a descriptor to be given up when there is no other
+        with contextlib.suppress(OSError):
+            self._spare.append(os.open(os.devnull, os.O_RDONLY))
         self._lock = threading.RLock()
         # Ours that it has.
         self._known: set[int] = set()  # the segments it has been sent
@@ -145,24 +164,42 @@ class Account:
         loan = Loan(None, offset, size)
         watch = loan.watch = Watch(loan, self.owed.append, number, offset, size)
         self._watches.add(watch)
-        try:
+        with contextlib.suppress(OSError):  # the error of whoever rebuilds it
             loan.segment = self._attach(number)
-        except (OSError, ValueError):  # for want of a descriptor or of addresses: the error of whoever rebuilds it
-            pass
         return loan
 
     def _attach(self, number: int) -> Segment | None:
-        """The segment of that number, which has been sent before it was named."""
+        """The segment of that number, which has been sent before it was named; None for want of a descriptor."""
         with self._lock:
             while number not in self._segments:
-                data, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT)
-                if not data or not fds:
+                received = self._receive_segment()
+                if received is None:
                     return None
-                it, size = _SEGMENT.unpack(data)
-                self._segments[it] = segment = Segment(it, size, fds[0])
-                if not self._copies:
-                    segment.close()  # it is mapped, and that has a descriptor of its own
+                it, size, fd = received
+                self._segments[it] = segment = Segment(it, size, fd)
+                try:
+                    segment.open_map()
+                    if not self._copies:
+                        segment.close()  # a mapping has a descriptor of its own
+                except (OSError, ValueError):  # no room for the addresses, or no descriptor: what comes will be copied
+                    pass
             return self._segments[number]
+
+    def _receive_segment(self) -> tuple[int, int, int] | None:
+        """The next on the wire: its number, its size, its descriptor."""
+        try:
+            # A descriptor for which there is no room would be lost, so at first it is only looked at.
+            data, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            if data and not fds and self._spare:
+                os.close(self._spare.pop())
+                _, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            if not fds:
+                return None
+            self._wire.recv(_SEGMENT.size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        number, size = _SEGMENT.unpack(data)
+        return number, size, fds[0]
 
     def drop_segment(self, number: int) -> None:
         """The other side has given up one of its segments."""
@@ -205,7 +242,12 @@ class Account:
             self._keep_only(segment)
             segment.close()
         self._segments.clear()
+        self._close_wire()
+
+    def _close_wire(self) -> None:
         self._wire.close()
+        while self._spare:
+            os.close(self._spare.pop())
 
     def _keep_only(self, segment: Segment) -> None:
         """Give back all of a segment but what is looked at here: nobody will use the rest again."""
@@ -223,7 +265,7 @@ class Account:
         for segment in self._segments.values():
             segment.unmap()
         self._segments.clear()
-        self._wire.close()
+        self._close_wire()
         _forget_own(self)
 
 
@@ -278,32 +320,28 @@ class Received:
         if not self._loans:
             return memoryview(self._parts[at])
         loan = self._loans[at]
-        if loan.segment is None:
-            raise OSError(
-                errno.EMFILE,
-                "the shared memory of something large could not be opened for want of descriptors or addresses; "
-                "raise the limit (`ulimit -n`, `ulimit -v`) or close what is open",
-            )
-        return loan.segment.view(loan.offset + start, length)
+        return loan.known_segment().view(loan.offset + start, length)
 
     def _buffer(self, place: Place) -> Any:
         """A part, for as long as somebody holds it."""
-        at, _, length = place
-        part = self._look(place)
-        if self._loans and length >= OWN_BLOCK:
-            loan, shared = self._loans[at], self._mode == SHARED
-            assert loan.segment is not None
+        at, start, length = place
+        shared = self._mode == SHARED
+        if not self._loans:
+            return self._parts[at] if shared else bytearray(self._parts[at])
+        loan = self._loans[at]
+        segment = loan.known_segment()
+        if length >= OWN_BLOCK and (shared or self._account.may_lend(length)):
             assert loan.watch is not None
-            if shared or self._account.may_lend(length):
-                loan.watch.since = forks_so_far()
-                try:
-                    lend = loan.segment.lend_copy if self._mode == AGAIN else loan.segment.lend
-                    view = lend(loan.offset, loan.size, loan)[:length]
-                except (OSError, ValueError, ImportError):  # no descriptor for a copy on write; Python without ctypes
-                    pass
-                else:
-                    return view.toreadonly() if shared else view
-        return bytes(part) if self._mode == SHARED else bytearray(part)
+            loan.watch.since = forks_so_far()
+            try:
+                lend = segment.lend_copy if self._mode == AGAIN else segment.lend
+                view = lend(loan.offset, loan.size, loan)[:length]
+            except (OSError, ValueError, ImportError):
+                pass
+            else:
+                return view.toreadonly() if shared else view
+        copied = segment.copy(loan.offset + start, length)
+        return memoryview(copied).toreadonly() if shared else copied
 
 
 # In a worker.
@@ -316,8 +354,8 @@ def own_account() -> Account:
     with _own_lock:
         if codec.account is None:
             wire = socket.socket(fileno=codec.wire)
-            atexit.register(wire.close)  # else an interpreter that leaves would warn of it
             codec.account = Account(wire, copies=True)
+            atexit.register(wire.close)  # else an interpreter that leaves would warn of it
         account: Account = codec.account
         return account
 

@@ -119,6 +119,8 @@ class Crew:
 
     def close(self) -> None:
         """Close what is left once every worker has ended."""
+        if self.lender is not None:
+            self.lender.close()
         with self._wake_lock:
             self.disown()
 
@@ -127,8 +129,6 @@ class Crew:
 
         Without the lock, which another thread of the parent may have held at the fork.
         """
-        if self.lender is not None:
-            self.lender.disown()
         if self._wake_w >= 0:
             os.close(self._wake_r)
             os.close(self._wake_w)

@@ -13,6 +13,7 @@ import resource
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from . import codec
@@ -107,6 +108,7 @@ class Lender:
         self.reader: Account | None = None  # whom parcels are pickled for just now
         self.named: list[Share] = []  # by the parcels that were pickled since somebody looked
         self._keys = itertools.count(1)
+        self._share_watches: set[Watch] = set()
         self.unshared: deque[Watch] = deque()  # shared objects that nobody names any more
         self._open = codec.keep is not None
         hold(self)
@@ -152,19 +154,25 @@ class Lender:
         )
         parcel._mode = SHARED
         share = Share(next(self._keys), self, parcel)
-        with _shares_lock:
-            _shares.add(Watch(share, self.unshared.append, share.key, 0, 0))
+        with _sharing_lock:
+            self._share_watches.add(Watch(share, self.unshared.append, share.key, 0, 0))
+            _sharing.add(id(self))
             codec.beside[_SHARES] = True
         return share
 
     def take_unshared(self) -> list[int]:
         """The keys of the shared objects that nobody names any more."""
         watches = [self.unshared.popleft() for _ in range(len(self.unshared))]
-        with _shares_lock:
-            _shares.difference_update(watches)
-            if not _shares:
-                codec.beside.pop(_SHARES, None)
+        self._end_shares(watches)
         return [watch.number for watch in watches]
+
+    def _end_shares(self, watches: Iterable[Watch]) -> None:
+        with _sharing_lock:
+            self._share_watches.difference_update(watches)
+            if not self._share_watches:
+                _sharing.discard(id(self))
+                if not _sharing:
+                    codec.beside.pop(_SHARES, None)
 
     def pack(
         self, blob: bytes, buffers: list[memoryview], *, once: bool, shares: tuple[Share, ...] = ()
@@ -293,22 +301,25 @@ class Lender:
 
     def disown(self) -> None:
         """In a forked child: this memory is the parent's."""
-        self._open = False
-        self.lock = threading.RLock()  # another thread of the parent may have held it at the fork
-        for segment in self._segments.values():
-            segment.unmap()
-        self._segments.clear()
+        global _sharing_lock
+        self.lock = _sharing_lock = threading.RLock()  # another thread of the parent may have held the old ones
+        self.close()
 
     def close(self) -> None:
         """Nothing will be packed any more."""
-        self.disown()
+        self._open = False
+        self._end_shares(self._share_watches.copy())
+        with self.lock:
+            for segment in self._segments.values():
+                segment.unmap()
+            self._segments.clear()
 
 
 # Naming shared objects.
 
 _SHARES = "shares"  # the key in `codec.beside`, there as long as there is any
-_shares: set[Watch] = set()  # of all pools
-_shares_lock = threading.RLock()
+_sharing: set[int] = set()  # the lenders that have any, by `id`
+_sharing_lock = threading.RLock()
 _naming: dict[int, tuple[Lender, list[Share]]] = {}  # by thread: whose task is being pickled, and what it names
 
 

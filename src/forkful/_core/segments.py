@@ -7,6 +7,7 @@ reads; a number that the owner gave says which one is meant.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import mmap
 import os
@@ -33,15 +34,19 @@ class Segment:
     """One segment as this process has it."""
 
     def __init__(self, number: int, size: int, fd: int) -> None:
-        """Map segment *number*.  *fd* is ours from now on, also when this fails."""
+        """Segment *number*, open as *fd*, which is ours from now on."""
         self.number = number
         self.size = size
         self.fd = fd
-        try:
-            self.map = mmap.mmap(fd, size)
-        except BaseException:
-            self.close()
-            raise
+        self.map: mmap.mmap | None = None
+
+    def open_map(self) -> None:
+        """Map it.
+
+        Raises:
+            OSError, ValueError: there is no descriptor, or no room for so many addresses.
+        """
+        self.map = mmap.mmap(self.fd, self.size)
 
     @classmethod
     def create(cls, number: int, size: int) -> Segment:
@@ -51,12 +56,14 @@ class Segment:
             OSError, ValueError: there is no descriptor, or no room for so many addresses.
         """
         fd = os.memfd_create("forkful", os.MFD_CLOEXEC)
+        segment = cls(number, size, fd)
         try:
             os.ftruncate(fd, size)
+            segment.open_map()
         except BaseException:
-            os.close(fd)
+            segment.close()
             raise
-        return cls(number, size, fd)
+        return segment
 
     def close(self) -> None:
         """Give up the descriptor.  The mapping goes with whoever is the last to look at it."""
@@ -68,25 +75,44 @@ class Segment:
     def unmap(self) -> None:
         """Give up the mapping too, unless it is being looked at."""
         self.close()
-        with contextlib.suppress(BufferError):
-            self.map.close()
+        if self.map is not None:
+            with contextlib.suppress(BufferError):
+                self.map.close()
 
     def empty(self, offset: int, size: int) -> None:
         """Give the pages of a range back to the system."""
-        if _REMOVE is not None:
+        if _REMOVE is not None and self.map is not None:
             with contextlib.suppress(OSError):
                 self.map.madvise(_REMOVE, offset, size)
 
     def view(self, offset: int, size: int) -> memoryview:
         """A range, for as long as nobody else can be using it."""
+        if self.map is None:  # there was no room for it: a copy does as well, for those who read
+            return memoryview(self.copy(offset, size))
         return memoryview(self.map)[offset : offset + size]
+
+    def copy(self, offset: int, size: int) -> bytearray:
+        """What a range holds now."""
+        if self.map is not None:
+            return bytearray(memoryview(self.map)[offset : offset + size])
+        copied = bytearray(size)
+        at = 0
+        while at < size:  # the system reads no more than 2 GiB at once
+            at += os.preadv(self.fd, [memoryview(copied)[at:]], offset + at)
+        return copied
 
     def lend(self, offset: int, size: int, keeper: object) -> memoryview:
         """A writable view of a range; *keeper* lives as long as anything does that was made of that view.
 
         Views made from a view hold on to the object that gave the first one.  Here that is an array of ``ctypes``,
         which keeps *keeper*.  A ``memoryview`` itself would not do: those made from it may outlive it.
+
+        Raises:
+            OSError: it is not mapped.
+            ImportError: this Python was built without ``ctypes``.
         """
+        if self.map is None:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         import ctypes  # 4 ms; only where there is something large
 
         memory: Any = (ctypes.c_ubyte * size).from_buffer(self.map, offset)
