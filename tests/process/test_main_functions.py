@@ -267,3 +267,36 @@ if __name__ == "__main__":
     found = run_script(text, tmp_path, start_method)
     ran = [] if start_method == "fork" else ["run"]
     assert found == (0, [*ran, "[0, 2, 4, 6, 8, 10, 12, 14]"], "")
+
+
+def test_a_task_makes_a_pool_while_another_thread_runs_the_script(start_method: str, tmp_path: Path) -> None:
+    """It waits for that: it is not the script that makes the pool."""
+    helper = """
+import forkful, os, time
+
+def nested(x):
+    while not os.path.exists("running"):
+        time.sleep(0.001)
+    with forkful.Pool(1) as pool:
+        return pool.apply(abs, (x,))
+"""
+    (tmp_path / "helper.py").write_text(helper, encoding="utf-8")
+    text = """
+import forkful, helper, os, sys, time
+
+if __name__ != "__main__" or sys.argv[1] == "fork":
+    os.mkdir("running")
+    time.sleep(0.3)
+
+class K:
+    pass
+
+def use(k):
+    return type(k).__name__
+
+if __name__ == "__main__":
+    with forkful.Pool(1, threads=2, start_method=sys.argv[1]) as pool:
+        results = [pool.apply_async(use, (K(),)), pool.apply_async(helper.nested, (-3,))]
+        print([result.get() for result in results])
+"""
+    assert run_script(text, tmp_path, start_method) == (0, ["['K', 3]"], "")

@@ -33,6 +33,8 @@ inherited_fds: list[int] = []  # in the child: descriptors that objects in inita
 
 inherited_hooks: list[Hooks] = []  # in a forked child: as they are, not pickled
 
+importing_main: list[tuple[int, threading.Event]] = []  # while this worker runs the script: which thread does; its end
+
 
 class InheritedFd:
     """A descriptor pickled inside initargs: which of the inherited ones it is.  Has ``multiprocessing``'s interface."""
@@ -248,6 +250,8 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
         if sys.modules["__main__"] is not stand_in:  # another thread was here
             return
         this = process.current_process()
+        ended = threading.Event()
+        importing_main[:] = [(threading.get_ident(), ended)]
         this._inheriting = True  # type: ignore[attr-defined]  # what multiprocessing sets while it imports a main
         try:
             with logs.without_new_handlers():
@@ -256,10 +260,15 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
             failure.append(error)
             raise
         finally:
-            del this._inheriting  # type: ignore[attr-defined]
+            vars(this).pop("_inheriting", None)
+            importing_main.clear()
+            ended.set()
 
     def renew() -> None:
         gate[0] = threading.RLock()
+        if importing_main and importing_main[0][0] != threading.get_ident():  # it goes on in the parent only
+            vars(process.current_process()).pop("_inheriting", None)
+            importing_main.clear()
 
     os.register_at_fork(after_in_child=renew)
     stand_in.__getattr__ = find  # type: ignore[method-assign]  # a module's own __getattr__, PEP 562

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from multiprocessing import context, process, reduction
 from typing import Any
 
-from .bootstrap import InheritedFd
+from .bootstrap import InheritedFd, importing_main
+
+_IMPORT_S = 10.0  # that the import of a script by another thread is waited for
 
 
 class _FdCollector:
@@ -54,12 +57,18 @@ def tracker_fd() -> int | None:
 
 
 def check_not_importing_main() -> None:
-    """Refuse to start workers while a worker imports this program's ``__main__``.
+    """Refuse to start workers while a worker imports this program's ``__main__``; wait where another thread does that.
+
+    A task in that other thread needs the script, and this one knows nothing of it.  But the script may itself have
+    started this thread, and wait for it: so not for ever.
 
     Raises:
         RuntimeError: saying how to guard the script.
     """
     if getattr(process.current_process(), "_inheriting", False):
+        for thread, ended in list(importing_main):
+            if thread != threading.get_ident() and ended.wait(_IMPORT_S):
+                return
         raise RuntimeError(
             "a worker imports this script to find a function in it, and the script starts a pool as it is imported; "
             'put what starts the pool under `if __name__ == "__main__":`'
