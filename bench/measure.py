@@ -9,6 +9,7 @@ from typing import Literal
 Unit = Literal["seconds", "bytes"]
 
 US = "forkful"
+BEST = "the best peer"  # as what a target is against: whichever other pool has the best median
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .measure import US, Comparison, Measure, Target
+from .measure import BEST, US, Comparison, Measure, Target
 from .results import MeasureResult, Series, Spread, compare
 
 Grade = Literal["aim", "must", "no", "unknown"]
@@ -63,10 +63,16 @@ def measure_against(target: Target, ours: Series, result: MeasureResult) -> tupl
     """What the target bounds, or why that is not known."""
     if not target.against:
         return ours.spread, ""
-    theirs = result.of(target.against)
+    theirs = best_peer(result) if target.against == BEST else result.of(target.against)
     if theirs is None or not theirs.values:
         return None, f"{target.against} {theirs.absent or theirs.failures[0] if theirs else 'left out'}"
     return compare(ours, theirs, COMPARE[target.comparison]), ""
+
+
+def best_peer(result: MeasureResult) -> Series | None:
+    """The other pool with the least median; baselines are no pools."""
+    others = [series for series in result.series if series.contestant != US and series.start_method and series.spread]
+    return min(others, key=lambda series: series.spread.median if series.spread else math.inf, default=None)
 
 
 def grade(target: Target, value: float) -> Grade:

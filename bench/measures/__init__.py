@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from ..measure import Measure, Planned, Target
-from . import dispatch, faults, flow, startup, waiting
+from . import dispatch, faults, flow, large, startup, waiting
 
 __all__ = ["MEASURES", "PLANNED"]
 
 MEASURES: dict[str, Measure] = {
-    measure.name: measure for group in (dispatch, startup, faults, flow, waiting) for measure in group.MEASURES
+    measure.name: measure for group in (dispatch, startup, faults, flow, waiting, large) for measure in group.MEASURES
 }
 
 # What the list of numbers has beyond these: the report names them, so that a missing line is never taken for a good one.
 # Each goes when its measure arrives, with the feature that it measures.
 PLANNED: tuple[Planned, ...] = (
-    Planned("100 MB NumPy array there and back", Target("times as fast", 4, 20, "the best peer")),
-    Planned("the same 100 MB array as an argument of 100 tasks", Target("times as fast", 20, 80, "the best peer")),
     Planned("file `Lock`, uncontended acquire and release", Target("times as fast", 15, 30, "filelock")),
     Planned("file `Lock`, uncontended acquire and release", Target("times as fast", 4, 8, "fasteners")),
     Planned("4 processes, 25 holds of 1 ms each: total", Target("at most", 0.130, 0.115)),
