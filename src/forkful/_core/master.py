@@ -275,9 +275,9 @@ class Master:
         self._handle([Hire(count)])
         self.wheel.ensure()
 
-    def resize(self, least: int, most: int) -> None:
+    def resize(self, least: int, most: int, idle: int | None) -> None:
         """From now on, at least and at most so many workers; surplus ones leave when they have done what has started."""
-        self._handle([Resize(least, most), *([Hire(least)] if least else [])])
+        self._handle([Resize(least, most, idle), *([Hire(least)] if least else [])])
         self.feed()
         self.wheel.ensure()
 

@@ -197,9 +197,9 @@ class Staff:
         """*worker* is given nothing more, and is among the `idlers` as soon as it has nothing to do."""
         worker.leaving = self._has_let_go = True
 
-    def resize(self, least: int, most: int) -> list[Worker]:
+    def resize(self, least: int, most: int, idle: int | None) -> list[Worker]:
         """So few and so many from now on; the workers that are to go for that: the idlest, of those the newest."""
-        self.limits = self.limits._replace(least=least, most=most)
+        self.limits = self.limits._replace(least=least, most=most, idle=idle)
         surplus = self.alive() - most
         if surplus <= 0:
             return []

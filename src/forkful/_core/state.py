@@ -301,7 +301,7 @@ class State:
         self.staff.ask_for(event.workers)
 
     def _on_resize(self, event: Resize) -> None:
-        for worker in self.staff.resize(event.least, event.most):
+        for worker in self.staff.resize(event.least, event.most, event.idle):
             self._let_go(worker)
 
     def _let_go(self, worker: Worker) -> None:

@@ -179,13 +179,14 @@ class Hire(Step):
 
 
 class Resize(Step):
-    """From now on there are at least and at most so many workers."""
+    """From now on there are at least and at most so many workers; those beyond the least may be *idle* for so long."""
 
-    __slots__ = ("least", "most")
+    __slots__ = ("idle", "least", "most")
 
-    def __init__(self, least: int, most: int) -> None:
+    def __init__(self, least: int, most: int, idle: int | None = None) -> None:
         self.least = least
         self.most = most
+        self.idle = idle
 
 
 class Close(Step):

@@ -16,7 +16,7 @@ from ._processors import cpu_count
 _NO_SECONDS = "{} must be a number of seconds, or None for no limit, not {!r}"
 _FOR_EVER_S = 1e18  # seconds: twice the age of the universe, and nanoseconds can still count to it
 _SIZE_MOST = 2**40  # elements: more than memory holds, and itertools can still count to it
-_IDLE_S = 60  # that an elastic pool keeps a worker which has nothing to do
+IDLE_NS = 60_000_000_000  # that an elastic pool keeps a worker which has nothing to do
 _THREADS_MOST = 240  # of one worker: a descriptor of each crosses in one message, and the kernel takes 253
 _THREADS_AUTO = 32
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -180,7 +180,7 @@ def check_options(
     if idle_timeout is not None:
         idle_timeout = _check_duration("idle_timeout", idle_timeout)
     elif isinstance(processes, tuple):
-        idle_timeout = _IDLE_S * 10**9
+        idle_timeout = IDLE_NS
     return Options(
         size=check_processes(processes),
         threads=_check_threads(threads, auto=mode is not None),

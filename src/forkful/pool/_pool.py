@@ -19,7 +19,7 @@ from ..errors import PoolClosed, PoolTerminated
 from ._callbacks import Callback, Callbacks
 from ._calls import Calls
 from ._iterators import IMapIterator, OutcomeIterator
-from ._options import CallLimits, Options, Progress, check_options, check_processes, start_method_of
+from ._options import IDLE_NS, CallLimits, Options, Progress, check_options, check_processes, start_method_of
 from ._processors import cpu_count
 from ._results import AsyncResult, MapResult
 
@@ -635,7 +635,8 @@ class Pool:
     def resize(self, processes: int | tuple[int, int]) -> None:
         """Have another number of workers from now on; or, with ``(least, most)``, bounds.
 
-        More are started as work asks for them, or at once up to the least.  When there are too many, the idlest leave:
+        More are started as work asks for them, or at once up to the least.  Those beyond the least leave when they have had
+        nothing to do for *idle_timeout*, or 60 seconds if the pool was made without.  When there are too many, the idlest leave:
         what has started there is finished, what has not runs elsewhere.
 
         Raises:
@@ -648,7 +649,10 @@ class Pool:
         [1, 2, 3]
         """
         size = check_processes(processes)
-        self._running()._master.resize(size.least, size.most)
+        idle = self._running()._master.limits.idle
+        if idle is None and isinstance(processes, tuple):
+            idle = IDLE_NS
+        self._master.resize(size.least, size.most, idle)
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start (``tasks``, ``failed``, ``retried``, ``requeued``, ``workers started``, ``workers
