@@ -101,7 +101,7 @@ class Master:
     def __init__(self, limits: Limits, supervisor: Supervisor) -> None:
         self._state = State(limits)
         self._supervisor = supervisor
-        self.functions = Functions(supervisor.imports_main)
+        self.functions = Functions(supervisor.imports_main, supervisor.initialized)
         self._crew = Crew(supervisor, self.functions, limits.threads)
         self._lock: Any = threading.RLock()
         self._inbox: deque[Task] = deque()
