@@ -372,3 +372,29 @@ def test_initializer_at_a_prompt(way: str, start_method: str, tmp_path: Path) ->
         "by wire",
     ]
     assert ended == (0, "\n".join([*expected, ""]), "")
+
+
+UNDER_THE_GUARD = """
+import forkful, sys
+
+if __name__ == "__main__":
+    def own():
+        print("never")
+
+    for hook in ({"initializer": own}, {"finalizer": own}):
+        with forkful.Pool(1, start_method=sys.argv[1], **hook) as pool:
+            try:
+                pool.map(abs, [1])
+            except forkful.ForkfulError as error:
+                print(error)
+"""
+
+
+@REMOTE
+def test_initializer_under_the_guard(method: str, tmp_path: Path) -> None:
+    """A worker, which does not run that part of the script, cannot find it: the error says so, and what to do."""
+    returncode, lines, errors = run_script(UNDER_THE_GUARD, tmp_path, method)
+    assert (returncode, len(lines), errors) == (0, 2, "")
+    for line in lines:
+        assert line.startswith("the initializer or finalizer is not to be found in worker")
+        assert "define it at the top level of the script, outside of `if __name__" in line
