@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -31,6 +32,11 @@ def hidden() -> Any:
 def set_other(value: Any) -> None:
     """An initializer."""
     OTHER.set(value)
+
+
+def precision() -> int:
+    """Of `decimal`, which keeps its context in a variable that is nowhere to be found."""
+    return decimal.getcontext().prec
 
 
 def size(*_: object) -> int:

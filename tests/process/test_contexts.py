@@ -107,6 +107,24 @@ def test_what_cannot_cross_is_left_out(start_method: str) -> None:
         assert pool.apply(tasks.hidden) == ("hidden" if start_method == "fork" else "nothing")
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_unset_again(threads: int, start_method: str) -> None:
+    """A worker that was forked while they were set does not keep them for whoever has set none."""
+
+    def begin(pool: Any) -> Any:
+        tasks.REQUEST.set("of somebody")
+        decimal.getcontext().prec = 7
+        return pool.apply(tasks.seen)
+
+    with forkful.Pool(1, threads=threads, start_method=start_method) as pool:
+        assert contextvars.Context().run(begin, pool) == ("of somebody", "nothing")
+        assert contextvars.Context().run(pool.apply, tasks.seen) == ("nothing", "nothing")
+    with forkful.Pool(1, threads=threads, start_method=start_method) as pool:
+        contextvars.Context().run(begin, pool)
+        assert contextvars.Context().run(pool.map, tasks.seen, [1]) == [("nothing", "nothing")]
+        assert pool.apply(tasks.precision) == (7 if start_method == "fork" else 28)  # it does not travel
+
+
 def test_what_the_initializer_has_set(start_method: str) -> None:
     """Is there, unless the submitter has set it too."""
     tasks.REQUEST.set("submitter")

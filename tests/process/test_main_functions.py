@@ -300,3 +300,75 @@ if __name__ == "__main__":
         print([result.get() for result in results])
 """
     assert run_script(text, tmp_path, start_method) == (0, ["['K', 3]"], "")
+
+
+AT_A_PROMPT = """
+import functools, multiprocessing, sys
+import forkful
+
+number, table, factor = None, {}, 1
+
+def begin(value):
+    global number
+    number = value
+    fill("key", value)
+
+def fill(key, value):
+    table[key] = value
+
+def keep(value, *, state):
+    state["kept"] = value
+
+def connect(end):
+    global connection
+    connection = end
+
+def seen(x):
+    return x, number, table, scaled(x)
+
+def scaled(x):
+    return x * factor * number
+
+def kept(*, state):
+    return state["kept"]
+
+def end():
+    print("end", number, flush=True)
+
+Pool = functools.partial(forkful.Pool, 1, start_method=sys.argv[1])
+with Pool(initializer=begin, initargs=(5,), finalizer=end) as pool:
+    print(pool.map(seen, [1]), pool.apply(lambda: number))
+    factor = 2
+    print(pool.apply(seen, (1,)))
+    def scaled(x):
+        return -number
+    print(list(pool.imap(seen, [1])))
+    pool.close()
+    pool.join()
+for initializer in (functools.partial(begin, 6), lambda: begin(6)):
+    with Pool(initializer=initializer) as pool:
+        print(pool.apply(seen, (1,)))
+with Pool(initializer=keep, initargs=(7,)) as pool:
+    print(pool.apply(kept))
+ours, theirs = multiprocessing.Pipe()
+with Pool(initializer=connect, initargs=(theirs,)) as pool:
+    pool.apply(lambda: connection.send("by wire"))
+    print(ours.recv())
+"""
+
+
+@pytest.mark.parametrize("way", ["-c", "stdin"])
+def test_initializer_at_a_prompt(way: str, start_method: str, tmp_path: Path) -> None:
+    """What it sets is there for the tasks, though no worker can import it; what is changed here later is, too."""
+    arguments = ["-c", AT_A_PROMPT] if way == "-c" else ["-"]
+    ended = run_python(*arguments, start_method, folder=tmp_path, stdin=AT_A_PROMPT if way == "stdin" else None)
+    expected = [
+        "[(1, 5, {'key': 5}, 5)] 5",
+        "(1, 5, {'key': 5}, 10)",
+        "[(1, 5, {'key': 5}, -5)]",
+        "end 5",
+        *["(1, 6, {'key': 6}, -6)"] * 2,
+        "7",
+        "by wire",
+    ]
+    assert ended == (0, "\n".join([*expected, ""]), "")

@@ -21,6 +21,7 @@ class Backlog:
         self._by_function = by_function
         self._queues: dict[tuple[int, int], deque[Task]] = {}  # by (minus priority, function or 0)
         self._order: list[tuple[int, int]] = []  # the keys of those, the highest priority first
+        self._only: deque[Task] | None = deque()  # the queue as long as there is one; None when there are more
         self._turns = 0  # that were given: among queues of one priority, the task that came first is next
 
     def _queue(self, task: Task) -> deque[Task]:
@@ -29,7 +30,9 @@ class Backlog:
         if queue is None:
             if len(self._queues) > _KEPT:
                 self._queues = {key: one for key, one in self._queues.items() if one}
-            queue = self._queues[key] = deque()
+            first = not self._queues and self._only is not None
+            queue = self._queues[key] = self._only if first and self._only is not None else deque()
+            self._only = queue if first else None
             self._order = sorted(self._queues)
         return queue
 
@@ -38,6 +41,8 @@ class Backlog:
 
         *blocked*: functions that cannot be run now; those of other functions go before them.
         """
+        if self._only is not None and not blocked:
+            return self._only
         found: deque[Task] = deque()
         level = 0
         for key in self._order:
@@ -77,7 +82,7 @@ class Backlog:
         return sum(map(len, self._queues.values()))
 
     def __bool__(self) -> bool:
-        return any(self._queues.values())
+        return bool(self._only) if self._only is not None else any(self._queues.values())
 
     def __iter__(self) -> Iterator[Task]:
         for key in self._order:

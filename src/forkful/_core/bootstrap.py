@@ -7,6 +7,7 @@ queues and managers of the standard library work in tasks as they do under ``mul
 from __future__ import annotations
 
 import atexit
+import contextvars
 import importlib
 import os
 import signal
@@ -119,8 +120,9 @@ def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
     finalizers: list[Callable[[], object]] = []
     stopped = False
     try:
+        inherited = contextvars.copy_context()
         if worker.prepare(_preparation(setup, state, finalizers)):
-            stopped = _serve(worker, setup)
+            stopped = contexts.without_inherited(inherited).run(_serve, worker, setup)
     except ConnectionError:
         pass  # the master is gone; nobody is left to tell
     except OSError:

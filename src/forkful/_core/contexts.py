@@ -39,19 +39,21 @@ def collect() -> tuple[Variable, ...]:
 
 
 def _pack(context: Context) -> tuple[Variable, ...]:
-    packed: list[Variable] = []
-    for variable, value in context.items():
-        place = _find(variable)
-        if place is None:
-            continue
-        try:
-            blob = codec.dumps(value, codec.PROTOCOL)
-        except BaseException as error:  # user code (__reduce__) may raise anything
-            codec.raise_if_interrupt(error)
-            continue
-        of_main = codec.mentions_main(blob)
-        packed.append((*place, blob[::-1] if of_main else blob, of_main))
-    return tuple(packed)
+    packed = (_pack_one(variable, value) for variable, value in context.items())
+    return tuple(one for one in packed if one is not None)
+
+
+def _pack_one(variable: ContextVar[Any], value: Any) -> Variable | None:
+    place = _find(variable)
+    if place is None:
+        return None
+    try:
+        blob = codec.dumps(value, codec.PROTOCOL)
+    except BaseException as error:  # user code (__reduce__) may raise anything
+        codec.raise_if_interrupt(error)
+        return None
+    of_main = codec.mentions_main(blob)
+    return (*place, blob[::-1] if of_main else blob, of_main)
 
 
 def _find(variable: ContextVar[Any]) -> tuple[str, str] | None:
@@ -75,6 +77,19 @@ def _find(variable: ContextVar[Any]) -> tuple[str, str] | None:
 # In the worker.
 
 STAND_IN = "_forkful_stand_in"  # an attribute of the module that stands for a __main__ which has not been needed yet
+
+
+def without_inherited(inherited: Context) -> Context:
+    """This thread's context without those of the *inherited* variables that travel, but as they were when it was forked.
+
+    A task gets them from its submitter, who may have unset them by then.  What an initializer has set instead stays, and
+    what cannot travel: a fork hands that over, as it does under ``multiprocessing``.
+    """
+    context = Context()
+    for variable, value in copy_context().items():
+        if inherited.get(variable, context) is not value or _pack_one(variable, value) is None:
+            context.run(variable.set, value)
+    return context
 
 
 def restore(variables: tuple[Variable, ...]) -> Context:

@@ -285,10 +285,6 @@ class Crew:
                 self._share(account, other, frames)
             frames += frame(SHARE, share.key, codec.dumps(share.parcel, codec.PROTOCOL))
 
-    def has_news(self) -> bool:
-        """Whether there is something to `tell_unshared`."""
-        return self.lender is not None and bool(self.lender.unshared)
-
     def tell_unshared(self) -> None:
         """Tell the workers which shared objects nobody names any more."""
         lender = self.lender

@@ -22,15 +22,20 @@ class Functions:
     Args:
         imports_main: says whether each worker runs the parent's ``__main__`` anyhow, so that a function of it need not
             travel by value; asked when there is one.
+        initialized: the variables of a ``__main__`` that nobody can import which the initializer, being of it too,
+            makes in each worker; None where it is not.
     """
 
-    def __init__(self, imports_main: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, imports_main: Callable[[], bool] = lambda: True, initialized: frozenset[str] | None = None
+    ) -> None:
         # By the function itself, where its bytes may be kept for the next call; else by its bytes.
         self._known: dict[Any, tuple[int, str]] = {}
         self._blobs: dict[int, bytes] = {}
         self._snapshots: dict[int, Snapshot] = {}  # of those whose bytes may be kept only as long as it holds
         self._numbers = itertools.count(1)
         self._imports_main = imports_main
+        self._initialized = initialized
         self._by_value: bool | None = None  # functions of __main__ are; None: not asked yet
         self.portable: set[int] = set()  # those functions of __main__ that have been packed by value
 
@@ -49,8 +54,13 @@ class Functions:
                 return known
             self._known.pop(function, None)
         blob = codec.encode(function)
-        if codec.mentions_main(blob) and codec.main_reference():
-            return self._register_of_main(function, blob)
+        if codec.mentions_main(blob):
+            if codec.main_reference():
+                return self._register_of_main(function, blob)
+            if self._initialized is not None:
+                from . import prompt  # here already
+
+                blob = prompt.dumps(function, self._initialized)
         return self._add(function if codec.is_by_reference(function) else blob, function, blob)
 
     def register_by_name(self, function: Any) -> tuple[int, str]:

@@ -8,6 +8,7 @@ import threading
 from multiprocessing import context, process, reduction
 from typing import Any
 
+from . import codec
 from .bootstrap import InheritedFd, importing_main
 
 _IMPORT_S = 10.0  # that the import of a script by another thread is waited for
@@ -37,11 +38,27 @@ def pack_inheritance(value: Any) -> tuple[bytes, list[int]]:
     before = context.get_spawning_popen()
     context.set_spawning_popen(collector)  # type: ignore[arg-type]  # it has what pickling asks of a Popen
     try:
-        buffer = io.BytesIO()
-        reduction.ForkingPickler(buffer, 5).dump(value)
+        blob = _dump(value, collector)
     finally:
         context.set_spawning_popen(before)
-    return buffer.getvalue(), collector.fds
+    return blob, collector.fds
+
+
+def _dump(value: Any, collector: _FdCollector) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        reduction.ForkingPickler(buffer, 5).dump(value)
+    except Exception:  # a pickler may raise anything
+        if codec.main_reference():
+            raise
+    else:
+        blob = buffer.getvalue()
+        if not codec.mentions_main(blob) or codec.main_reference():
+            return blob
+    from . import prompt  # costs 10 ms; most programs never need it
+
+    collector.fds.clear()  # of the first try
+    return prompt.dumps(value)
 
 
 def tracker_fd() -> int | None:

@@ -101,7 +101,7 @@ class Master:
     def __init__(self, limits: Limits, supervisor: Supervisor) -> None:
         self._state = State(limits)
         self._supervisor = supervisor
-        self.functions = Functions(supervisor.imports_main)
+        self.functions = Functions(supervisor.imports_main, supervisor.initialized)
         self._crew = Crew(supervisor, self.functions, limits.threads)
         self._lock: Any = threading.RLock()
         self._inbox: deque[Task] = deque()
@@ -538,6 +538,11 @@ class Master:
 
     # The loop.
 
+    def _has_news(self) -> bool:
+        """Whether workers are to hear which shared objects nobody names any more."""
+        lender = self._crew.lender
+        return lender is not None and bool(lender.unshared)
+
     def _needs_driver(self) -> bool:
         if self.gone.settled:
             return False
@@ -545,7 +550,7 @@ class Master:
             self._inbox or self._later or self._sources or self._deliveries.waiting or self._dropped or self._closing
         )
         return (
-            bool(pending) or self._crew.has_news() or self._state.busy() or self._state.due is not None
+            bool(pending) or self._has_news() or self._state.busy() or self._state.due is not None
         )  # an idle worker is to leave
 
     def _turn(self, left: int | None, slot: Slot) -> None:
@@ -554,7 +559,7 @@ class Master:
             self.terminate(self._dropped)
         if self._inbox or self._later:
             self._handle([])
-        if self._crew.has_news():
+        if self._crew.lender is not None and self._has_news():
             with self._lock:
                 self._crew.tell_unshared()
         if self._sources:

@@ -25,6 +25,8 @@ class Staff:
         self._next_key = 0
         self._asked = 0  # workers asked for without a task
         self._has_let_go = False
+        self.is_steady = False  # nobody comes or goes but for the work there is: most pools, most of the time
+        self._note_steadiness()
 
     def hire(self) -> Worker:
         """A new worker in the books, which is to be started."""
@@ -45,6 +47,7 @@ class Staff:
     def ask_for(self, count: int) -> None:
         """So many workers are wanted, whether there is work for them or not."""
         self._asked = max(self._asked, count)
+        self._note_steadiness()
 
     # Asking.  Where another thread may ask, a copy of the books is looked at.
 
@@ -80,7 +83,6 @@ class Staff:
         Among the empty ones, those that would be the first of their worker to be used go first.  Not those that are
         *claimed* for others.
         """
-        weight = self.weight(width)
         if self.limits.threads == 1:
             seats = [seat for seat in self.seats.values() if seat.load < window and self.is_open(seat)]
             if claimed:
@@ -88,6 +90,7 @@ class Staff:
             if len(seats) > 1:
                 seats.sort(key=_load_of)
             return seats
+        weight = self.weight(width)
         ranked: list[tuple[int, int, Seat]] = []
         for worker in self.workers.values():
             if worker.key in claimed and (weight or claimed[worker.key]):
@@ -174,6 +177,7 @@ class Staff:
         if starts.at > now and self.has_hands():
             return 0
         asked, self._asked = self._asked, 0
+        self._note_steadiness()
         alive = self.alive()
         starting = sum(1 for worker in self.workers.values() if worker.state == STARTING)
         wanted = max(waiting - starting, asked - alive)
@@ -182,6 +186,9 @@ class Staff:
         if not closed and starts.at <= now and starts.may_go_on():
             wanted = max(wanted, limits.least - alive)
         return int(max(0, min(wanted, limits.most - alive, starts.most(starting))))
+
+    def _note_steadiness(self) -> None:
+        self.is_steady = self._asked == 0 and self.limits.least == 0 and not self.may_turn_over()
 
     def is_short(self) -> bool:
         """Whether there are fewer workers than were asked for without work."""
@@ -196,10 +203,12 @@ class Staff:
     def let_go(self, worker: Worker) -> None:
         """*worker* is given nothing more, and is among the `idlers` as soon as it has nothing to do."""
         worker.leaving = self._has_let_go = True
+        self._note_steadiness()
 
     def resize(self, least: int, most: int, idle: int | None) -> list[Worker]:
         """So few and so many from now on; the workers that are to go for that: the idlest, of those the newest."""
         self.limits = self.limits._replace(least=least, most=most, idle=idle)
+        self._note_steadiness()
         surplus = self.alive() - most
         if surplus <= 0:
             return []

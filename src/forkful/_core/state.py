@@ -504,7 +504,9 @@ class State:
     def _look_ahead(self) -> None:
         """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
-        due = _earliest(self._kill_at, self.staff.next_to_idle() if self.staff.limits.idle is not None else None)
+        due = self._kill_at
+        if self.staff.limits.idle is not None:
+            due = _earliest(due, self.staff.next_to_idle())
         if self._deadlines:
             due = _earliest(due, self._kill_the_late())
         start_at = self.staff.starts.at
@@ -558,9 +560,14 @@ class State:
             return
         if self.backlog:
             self._hand_out()
-        if self.closed or self.staff.may_turn_over():
+        staff = self.staff
+        if staff.is_steady and not self.closed:
+            if self.backlog or (len(self.workers) < staff.limits.most and self._is_overfull()):
+                self._start_workers()
+            return
+        if self.closed or staff.may_turn_over():
             self._retire()
-        if self.backlog or self.staff.is_short() or self._is_overfull():
+        if self.backlog or staff.is_short() or self._is_overfull():
             self._start_workers()
 
     def _hand_out(self) -> None:

@@ -141,6 +141,11 @@ class Supervisor:
         ]  # as equipment says
         self.newest: Post | None = None
         self._main = codec.main_reference()
+        self.initialized: frozenset[str] | None = None  # as `Functions` wants it
+        if equipment.initializer is not None and not self._main:
+            from . import prompt  # costs 10 ms; most programs never need it
+
+            self.initialized = prompt.reached(equipment.initializer[0])
 
     def start(self) -> Post:
         """Start one worker.
