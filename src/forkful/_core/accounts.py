@@ -159,16 +159,13 @@ class Account:
                 if not data or not fds:
                     return None
                 it, size = _SEGMENT.unpack(data)
-                self._segments[it] = segment = Segment(it, size, fds[0])
-                if not self._copies:
-                    segment.close()  # it is mapped, and that has a descriptor of its own
+                self._segments[it] = Segment(it, size, fds[0])
             return self._segments[number]
 
     def drop_segment(self, number: int) -> None:
         """The other side has given up one of its segments."""
-        segment = self._segments.pop(number, None)
-        if segment is not None:
-            segment.close()
+        self._segments.pop(number, None)
+        self._watches -= {watch for watch in self._watches if watch.number == number and watch() is None}
 
     def may_lend(self, size: int) -> bool:
         """Whether *size* bytes more may be looked at in place."""
@@ -181,6 +178,7 @@ class Account:
         """The frames that tell what is owed."""
         frames: list[bytes | memoryview] = []
         words: list[int] = []
+        later: list[Watch] = []
         while self.owed:
             try:
                 item = self.owed.popleft()
@@ -188,9 +186,14 @@ class Account:
                 break
             if isinstance(item, int):
                 frames += frame(DETACH, item)
+            elif not item.is_over():
+                later.append(item)
             else:
-                self._watches.discard(item)
-                words += (item.number, item.offset | (_SPENT if item.was_forked() else 0))
+                forked = item.was_forked()
+                if not forked:  # else that range is to be kept, `_keep_only`, as long as its segment
+                    self._watches.discard(item)
+                words += (item.number, item.offset | (_SPENT if forked else 0))
+        self.owed.extend(later)
         if words:
             frames += frame(RETURNED, len(words) // 2, struct.pack(f"={len(words)}Q", *words))
         return frames
@@ -203,13 +206,22 @@ class Account:
         self._known.clear()
         for segment in self._segments.values():
             self._keep_only(segment)
-            segment.close()
-        self._segments.clear()
+        self._let_go()
         self._wire.close()
 
+    def _let_go(self) -> None:
+        """Nothing will be given back any more: each segment goes, descriptor and all, with the last that looks at it."""
+        self._segments.clear()
+        for watch in self._watches:
+            watch.root = None
+
     def _keep_only(self, segment: Segment) -> None:
-        """Give back all of a segment but what is looked at here: nobody will use the rest again."""
-        kept = sorted((w.offset, w.size) for w in self._watches if w.number == segment.number and w() is not None)
+        """Give back all of a segment but what is looked at, here or in a fork: nobody will use the rest again."""
+        kept = sorted(
+            (watch.offset, watch.size)
+            for watch in self._watches
+            if watch.number == segment.number and (watch.was_forked() or not watch.is_over())
+        )
         at = 0
         for offset, size in (*kept, (segment.size, 0)):
             if kept and offset > at:
@@ -222,7 +234,7 @@ class Account:
         self._lent.clear()
         for segment in self._segments.values():
             segment.unmap()
-        self._segments.clear()
+        self._let_go()
         self._wire.close()
         _forget_own(self)
 
@@ -298,7 +310,7 @@ class Received:
                 loan.watch.since = forks_so_far()
                 try:
                     lend = loan.segment.lend_copy if self._mode == AGAIN else loan.segment.lend
-                    view = lend(loan.offset, loan.size, loan)[:length]
+                    view = lend(loan.watch, loan)[:length]
                 except (OSError, ValueError, ImportError):  # no descriptor for a copy on write; Python without ctypes
                     pass
                 else:

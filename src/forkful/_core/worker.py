@@ -515,7 +515,9 @@ class Worker:
         """Tell the master what we need no longer of its shared memory, and what there is no longer of ours."""
         account = codec.account
         if account is not None and account.owed and not self._disowned:
-            self._channel.send(account.pay())
+            frames = account.pay()
+            if frames:
+                self._channel.send(frames)
 
     def _head(self) -> bytes:
         if self._gauge is not None:
