@@ -137,3 +137,25 @@ def test_nothing_is_held_when_all_has_gone() -> None:
         time.sleep(0.01)
     with open("/proc/self/maps") as maps:
         assert "memfd:forkful" not in maps.read().replace("memfd:forkful-journal", "")
+
+
+def write_to(array: Any) -> str:
+    """What comes of a task's writing to what it was given."""
+    try:
+        array[:] = 1
+    except ValueError:
+        return "refused"
+    return "written"
+
+
+def test_nobody_writes_to_what_is_shared() -> None:
+    """However small it is: the next task would see it."""
+    with Pool(1) as pool:
+        for size in (0, 1, 1000, 100_000, 2 * MIB):
+            handle = pool.share({"array": np.zeros(size, dtype="u1"), "size": size})
+            assert pool.apply(write_to_member, (handle,)) == ("refused" if size else "written", size, 0)
+
+
+def write_to_member(shared: dict[str, Any]) -> tuple[str, int, int]:
+    """The same for an array inside something else, and what it is afterwards."""
+    return write_to(shared["array"]), shared["array"].size, int(shared["array"].sum())
