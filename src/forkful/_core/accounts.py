@@ -39,7 +39,9 @@ ONCE, AGAIN, SHARED = range(3)
 Place = tuple[int, int, int]  # which block, where in it, how many bytes
 
 _SEGMENT = struct.Struct("=QQ")  # number, size; a descriptor comes with it
-_SPENT = 1  # in the offset of what is given back; offsets are those of pages
+# In the offset of what is given back; offsets are those of pages.
+_SPENT = 1  # it is not to be used again
+_UNSEEN = 2  # its segment's descriptor has not arrived: the system had none to receive it in
 
 
 class Block:
@@ -118,8 +120,10 @@ class Account:
         words = body.cast("Q").tolist()
         with self._lock:
             for number, offset in zip(words[::2], words[1::2], strict=True):
-                key = number, offset & ~_SPENT
+                key = number, offset & ~(_SPENT | _UNSEEN)
                 entry = self._lent[key]
+                if offset & _UNSEEN:
+                    self._known.discard(number)  # so it is sent again
                 if offset & _SPENT:
                     entry[0].wear_out()
                 entry[1] -= 1
@@ -149,6 +153,7 @@ class Account:
             loan.segment = self._attach(number)
         except (OSError, ValueError):  # for want of a descriptor or of addresses: the error of whoever rebuilds it
             pass
+        watch.unseen = loan.segment is None
         return loan
 
     def _attach(self, number: int) -> Segment | None:
@@ -192,7 +197,7 @@ class Account:
                 forked = item.was_forked()
                 if not forked:  # else that range is to be kept, `_keep_only`, as long as its segment
                     self._watches.discard(item)
-                words += (item.number, item.offset | (_SPENT if forked else 0))
+                words += (item.number, item.offset | (_SPENT if forked else 0) | (_UNSEEN if item.unseen else 0))
         self.owed.extend(later)
         if words:
             frames += frame(RETURNED, len(words) // 2, struct.pack(f"={len(words)}Q", *words))

@@ -20,7 +20,7 @@ DROPPED    up    the answer to RECALL: nothing from before it will be run
 NOTE       up    number = LOG or OUTPUT; body = `NOTE_HEAD`, a log record (`logs.pack`) or what an element has written
                  (`output.pack`): sent at once, from any thread, whatever results wait; the head says which element it is
 RETURNED   both  number = how many blocks of shared memory are given back, body = for each its segment and offset; the
-                 lowest bit of the offset says that it must not be used again
+                 lowest bit of the offset says that it must not be used again, the next that its segment has not arrived
 DETACH     both  number = a segment that is no more
 =========  ====  =======================================================================================
 """

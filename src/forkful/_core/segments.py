@@ -153,7 +153,7 @@ class Watch(_Key):
     That may be at any point of any thread.
     """
 
-    __slots__ = ("number", "offset", "root", "since", "size", "spent")
+    __slots__ = ("number", "offset", "root", "since", "size", "spent", "unseen")
 
     def __init__(self, of: object, tell: Callable[[Any], object], number: int, offset: int, size: int) -> None:
         self.number = number  # of the segment
@@ -161,6 +161,7 @@ class Watch(_Key):
         self.size = size
         self.since: str | None = None  # `forks_so_far` when it was first looked at
         self.spent = False  # never to be used again
+        self.unseen = False  # its segment could not be had
         self.root: memoryview | None = None  # what all that is looked at was made of
 
     def __new__(cls, of: object, tell: Callable[[Any], object], *_: int) -> Self:
