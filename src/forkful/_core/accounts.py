@@ -172,40 +172,35 @@ class Account:
         """The segment of that number, which has been sent before it was named; None for want of a descriptor."""
         with self._lock:
             while number not in self._segments:
-                received = self._receive_segment()
-                if received is None:
+                if not self._receive_segment():
                     return None
-                it, size, fd = received
-                self._segments[it] = segment = Segment(it, size, fd)
-                try:
-                    segment.open_map()
-                    if not self._copies:
-                        segment.close()  # a mapping has a descriptor of its own
-                except (OSError, ValueError):  # no room for the addresses, or no descriptor: what comes will be copied
-                    pass
             return self._segments[number]
 
-    def _receive_segment(self) -> tuple[int, int, int] | None:
-        """The next on the wire: its number, its size, its descriptor."""
+    def _receive_segment(self) -> bool:
+        """Take the next from the wire; False for want of a descriptor: it is still there then."""
         try:
             # A descriptor for which there is no room would be lost, so at first it is only looked at.
             data, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
             if data and not fds and self._spare:
                 os.close(self._spare.pop())
                 _, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
-            if not fds:
-                return None
-            self._wire.recv(_SEGMENT.size, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return None
+            return False
+        if not fds:
+            return False
         number, size = _SEGMENT.unpack(data)
-        return number, size, fds[0]
+        segment = Segment(number, size, fds[0])
+        # It keeps its descriptor, also when it is mapped: a fork needs that, and whoever reads what could not be mapped.
+        with contextlib.suppress(OSError, ValueError):  # no room for the addresses, or no descriptor: it will be copied
+            segment.open_map()
+        self._segments.setdefault(number, segment)  # may be there: what we do here was interrupted last time
+        self._wire.recv(_SEGMENT.size, socket.MSG_DONTWAIT)
+        return True
 
     def drop_segment(self, number: int) -> None:
         """The other side has given up one of its segments."""
-        segment = self._segments.pop(number, None)
-        if segment is not None:
-            segment.close()
+        self._segments.pop(number, None)
+        self._watches -= {watch for watch in self._watches if watch.number == number and watch() is None}
 
     def may_lend(self, size: int) -> bool:
         """Whether *size* bytes more may be looked at in place."""
@@ -218,6 +213,7 @@ class Account:
         """The frames that tell what is owed."""
         frames: list[bytes | memoryview] = []
         words: list[int] = []
+        later: list[Watch] = []
         while self.owed:
             try:
                 item = self.owed.popleft()
@@ -225,9 +221,14 @@ class Account:
                 break
             if isinstance(item, int):
                 frames += frame(DETACH, item)
+            elif not item.is_over():
+                later.append(item)
             else:
-                self._watches.discard(item)
-                words += (item.number, item.offset | (_SPENT if item.was_forked() else 0))
+                forked = item.was_forked()
+                if not forked:  # else that range is to be kept, `_keep_only`, as long as its segment
+                    self._watches.discard(item)
+                words += (item.number, item.offset | (_SPENT if forked else 0))
+        self.owed.extend(later)
         if words:
             frames += frame(RETURNED, len(words) // 2, struct.pack(f"={len(words)}Q", *words))
         return frames
@@ -240,8 +241,7 @@ class Account:
         self._known.clear()
         for segment in self._segments.values():
             self._keep_only(segment)
-            segment.close()
-        self._segments.clear()
+        self._let_go()
         self._close_wire()
 
     def _close_wire(self) -> None:
@@ -249,9 +249,19 @@ class Account:
         while self._spare:
             os.close(self._spare.pop())
 
+    def _let_go(self) -> None:
+        """Nothing will be given back any more: each segment goes, descriptor and all, with the last that looks at it."""
+        self._segments.clear()
+        for watch in self._watches:
+            watch.root = None
+
     def _keep_only(self, segment: Segment) -> None:
-        """Give back all of a segment but what is looked at here: nobody will use the rest again."""
-        kept = sorted((w.offset, w.size) for w in self._watches if w.number == segment.number and w() is not None)
+        """Give back all of a segment but what is looked at, here or in a fork: nobody will use the rest again."""
+        kept = sorted(
+            (watch.offset, watch.size)
+            for watch in self._watches
+            if watch.number == segment.number and (watch.was_forked() or not watch.is_over())
+        )
         at = 0
         for offset, size in (*kept, (segment.size, 0)):
             if kept and offset > at:
@@ -264,7 +274,7 @@ class Account:
         self._lent.clear()
         for segment in self._segments.values():
             segment.unmap()
-        self._segments.clear()
+        self._let_go()
         self._close_wire()
         _forget_own(self)
 
@@ -335,8 +345,8 @@ class Received:
             loan.watch.since = forks_so_far()
             try:
                 lend = segment.lend_copy if self._mode == AGAIN else segment.lend
-                view = lend(loan.offset, loan.size, loan)[:length]
-            except (OSError, ValueError, ImportError):
+                view = lend(loan.watch, loan)[:length]
+            except (OSError, ValueError, ImportError):  # no descriptor, no addresses; Python without ctypes
                 pass
             else:
                 return view.toreadonly() if shared else view

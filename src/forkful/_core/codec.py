@@ -58,6 +58,18 @@ def keep_beside(buffer: pickle.PickleBuffer) -> bool:
     return False
 
 
+def keep_all_beside(buffer: pickle.PickleBuffer) -> bool:
+    """The same for small ones too, if there is anything in them."""
+    try:
+        view = buffer.raw()
+    except BufferError:
+        return True
+    if not view.nbytes:
+        return True
+    beside.setdefault(threading.get_ident(), []).append(view)
+    return False
+
+
 def take_beside() -> list[memoryview]:
     """The buffers beside the pickle that this thread has made last, in the order that rebuilding it needs."""
     buffers: list[memoryview] = beside.pop(threading.get_ident(), [])

@@ -64,7 +64,7 @@ from .steps import (
 from .supervisor import Post, Supervisor
 
 if TYPE_CHECKING:
-    from .accounts import Account
+    from .accounts import Account, Received
     from .lending import Lender, Share
 
 _EXITS_KEPT = 256
@@ -74,6 +74,20 @@ _UP, _DOWN, _LIFE = range(3)  # what a watched descriptor is: the channel to rec
 _FLAGS = {_UP: select.POLLIN, _DOWN: select.POLLOUT, _LIFE: select.POLLIN}
 
 Order = Start | Send | Look | Recall | Stop | Kill | Trace
+
+
+class _Unread:
+    """What stands for a result that could not be opened."""
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def __len__(self) -> int:
+        return 0
+
+    def load(self) -> Any:
+        """Rebuild the object."""
+        raise self._error
 
 
 class Crew:
@@ -336,13 +350,18 @@ class Crew:
             post.received[lane] += len(records)
             if large:
                 records = [
-                    (count, kind, post.open_account().receive(*codec.loads(blob)))
-                    if kind & LARGE
-                    else (count, kind, blob)
+                    (count, kind, self._receive(post, blob)) if kind & LARGE else (count, kind, blob)
                     for count, kind, blob in records
                 ]
             memory = post.journals[lane].words[MEMORY]
             events.append(Finished(worker * self._threads + lane, records, elements, ns, cpu, memory))
+
+    @staticmethod
+    def _receive(post: Post, blob: bytes | memoryview) -> Received | _Unread:
+        try:
+            return post.open_account().receive(*codec.loads(blob))
+        except OSError as error:  # what that needs cannot be imported, for want of a descriptor
+            return _Unread(error)
 
     def _watch(self, fd: int, worker: int, what: int) -> None:
         self._watched[fd] = (worker, what)
@@ -421,8 +440,8 @@ class Crew:
                 post.open_account().settle(body)
                 if self.lender is not None:
                     self.lender.reclaim()
-            elif kind == DETACH:
-                post.open_account().drop_segment(number)
+            elif kind == DETACH and post.account is not None:
+                post.account.drop_segment(number)
 
     @staticmethod
     def _initializer_error(post: Post, body: memoryview) -> InitializerError:

@@ -115,7 +115,7 @@ class Lender:
 
     # Packing.
 
-    def encode(self, value: Any, *, once: bool) -> bytes | Parcel:
+    def encode(self, value: Any, *, once: bool, keep: codec.Keep = codec.keep) -> bytes | Parcel:
         """Pickle *value* for a task, large parts beside it.
 
         Args:
@@ -129,7 +129,7 @@ class Lender:
         before = _naming.get(thread)
         _naming[thread] = naming = (self, list[Share]())
         try:
-            blob = codec.encode(value, codec.keep)
+            blob = codec.encode(value, keep)
         finally:
             buffers = codec.take_beside()
             if outer:
@@ -146,7 +146,8 @@ class Lender:
         Raises:
             as `codec.encode`.
         """
-        packed = self.encode(value, once=False)
+        # With small buffers beside it too: a reader can then not write to any of them.
+        packed = self.encode(value, once=False, keep=codec.keep_all_beside)
         parcel = (
             packed
             if isinstance(packed, Parcel)

@@ -329,8 +329,10 @@ class Worker:
         words[SINCE] = begun
         words[STARTED] = self._started
         try:
-            call = _loads(payload) if type(payload) is bytes else payload.take()
+            # The function first: whatever else imports what its module does then finds that done, and threads of one worker
+            # do not import the same packages each from another end.
             function = self._known.get(key)
+            call = _loads(payload) if type(payload) is bytes else payload.take()
             if len(call) == 2:
                 args, kwds = call
                 value = function(*args, **kwds)
@@ -359,8 +361,9 @@ class Worker:
             words[STARTED] = self._started
             try:
                 if function is None:
+                    known = self._known.get(key)
                     items = list(_loads(payload) if type(payload) is bytes else payload.take())
-                    function = self._known.get(key)
+                    function = known
                 item, items[position] = items[position], None  # nothing keeps an argument after its element
                 value = function(*item) if style == STAR else function(item)
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
@@ -515,7 +518,9 @@ class Worker:
         """Tell the master what we need no longer of its shared memory, and what there is no longer of ours."""
         account = codec.account
         if account is not None and account.owed and not self._disowned:
-            self._channel.send(account.pay())
+            frames = account.pay()
+            if frames:
+                self._channel.send(frames)
 
     def _head(self) -> bytes:
         if self._gauge is not None:

@@ -19,8 +19,8 @@ class Shared(Generic[T]):
     """A handle for an object that was given to `Pool.share`.
 
     Wherever it stands in the arguments of a task of that pool, inside other objects too, the function gets the object
-    itself.  The object is pickled once, when it is shared, and sent once to each worker that has a task with it; large
-    buffers, such as the data of NumPy arrays, are in memory that all workers see, and cannot be written to there.
+    itself.  The object is pickled once, when it is shared, and sent once to each worker that has a task with it; buffers,
+    such as the data of NumPy arrays, cannot be written to there, and large ones are in memory that all workers see.
 
     A worker drops it when the last handle has gone, or was closed, and no task that has it is left.
 
