@@ -133,6 +133,8 @@ class Crew:
 
     def close(self) -> None:
         """Close what is left once every worker has ended."""
+        if self.lender is not None:
+            self.lender.close()
         with self._wake_lock:
             self.disown()
 

@@ -107,6 +107,7 @@ class Lender:
         self.reader: Account | None = None  # whom parcels are pickled for just now
         self.named: list[Share] = []  # by the parcels that were pickled since somebody looked
         self._keys = itertools.count(1)
+        self._shares: set[Watch] = set()
         self.unshared: deque[Watch] = deque()  # shared objects that nobody names any more
         self._open = codec.keep is not None
         hold(self)
@@ -153,19 +154,25 @@ class Lender:
         )
         parcel._mode = SHARED
         share = Share(next(self._keys), self, parcel)
+        watch = Watch(share, self.unshared.append, share.key, 0, 0)
         with _shares_lock:
-            _shares.add(Watch(share, self.unshared.append, share.key, 0, 0))
+            self._shares.add(watch)
+            _shares.add(watch)
             codec.beside[_SHARES] = True
         return share
 
     def take_unshared(self) -> list[int]:
         """The keys of the shared objects that nobody names any more."""
         watches = [self.unshared.popleft() for _ in range(len(self.unshared))]
+        self._forget(watches)
+        return [watch.number for watch in watches]
+
+    def _forget(self, watches: list[Watch]) -> None:
         with _shares_lock:
+            self._shares.difference_update(watches)
             _shares.difference_update(watches)
             if not _shares:
                 codec.beside.pop(_SHARES, None)
-        return [watch.number for watch in watches]
 
     def pack(
         self, blob: bytes, buffers: list[memoryview], *, once: bool, shares: tuple[Share, ...] = ()
@@ -301,7 +308,8 @@ class Lender:
         self._segments.clear()
 
     def close(self) -> None:
-        """Nothing will be packed any more."""
+        """Nothing will be packed any more, and what is shared cannot be named."""
+        self._forget(list(self._shares))
         self.disown()
 
 
