@@ -29,8 +29,8 @@ class Pair:
     def __init__(self) -> None:
         self.lender = Lender()
         ours, theirs = socket.socketpair()
-        self.giver = Account(ours, copies=False)
-        self.taker = Account(theirs, copies=True)
+        self.giver = Account(ours)
+        self.taker = Account(theirs)
         self.lender.add(self.giver)
 
     def send(self, value: Any, mode: int = ONCE) -> Received:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from forkful._core import accounts
-from forkful._core.accounts import Account
+from forkful._core.accounts import Account, Received
 from forkful._core.lending import Lender, Parcel
 from forkful._core.messages import HEADER
 
@@ -49,28 +49,71 @@ def test_the_first_large_result_comes_when_nothing_can_be_opened(tmp_path: Any) 
     assert done.stdout.splitlines() == ["UnpicklableError True", "[0, 1, 2]"], done.stderr
 
 
+class Wire(socket.socket):
+    """One whose reader is interrupted, once."""
+
+    interrupt = False
+
+    def recv(self, *args: Any) -> bytes:
+        """As a signal's handler may do it."""
+        if self.interrupt:
+            self.interrupt = False
+            raise KeyboardInterrupt
+        return super().recv(*args)
+
+
+class Two:
+    """Two that have an account with each other, and what sends an array from one to the other."""
+
+    def __init__(self) -> None:
+        self.lender = Lender()
+        ours, theirs = socket.socketpair()
+        self.wire = Wire(fileno=theirs.detach())
+        self.giver, self.taker = Account(ours), Account(self.wire)
+        self.lender.add(self.giver)
+
+    def send(self, size: int = 2 * MIB) -> Received:
+        """What has arrived."""
+        packed = self.lender.encode(np.full(size, 7, dtype="u1"), once=True)
+        assert isinstance(packed, Parcel)
+        return self.taker.receive(*packed.describe(self.giver))
+
+    def settle(self) -> None:
+        """What was given back is taken note of."""
+        gc.collect()  # a traceback may have it
+        self.giver.settle(memoryview(b"".join(self.taker.pay())[HEADER.size :]))
+
+    def close(self) -> None:
+        """Both, and what was lent."""
+        for account in (self.taker, self.giver):
+            account.close()
+        self.lender.close()
+
+
 def test_a_descriptor_for_which_there_is_no_room_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader had none free as it arrived, nor one to spare; the parcels after that are read."""
-    lender = Lender()
-    ours, theirs = socket.socketpair()
-    giver, taker = Account(ours, copies=False), Account(theirs, copies=True)
-    lender.add(giver)
-
-    def send() -> Any:
-        packed = lender.encode(np.full(2 * MIB, 7, dtype="u1"), once=True)
-        assert isinstance(packed, Parcel)
-        return taker.receive(*packed.describe(giver))
-
+    two = Two()
     with monkeypatch.context() as patch:
         patch.setattr(accounts, "receive_fds", lambda sock, size, flags: (sock.recv(size, flags), []))
-        received = send()
+        received = two.send()
     with pytest.raises(OSError, match="ulimit -n"):
         received.load()
     del received
-    gc.collect()  # the traceback
-    giver.settle(memoryview(b"".join(taker.pay())[HEADER.size :]))
-    value = send().take()
-    assert (value == 7).all()
-    for account in (taker, giver):
-        account.close()
-    lender.close()
+    two.settle()
+    assert (two.send().take() == 7).all()
+    two.close()
+
+
+def test_a_descriptor_is_not_lost_where_its_reader_is_interrupted() -> None:
+    """It is known before it is taken from where it waits; so it may come twice, which does no harm."""
+    two = Two()
+    two.wire.interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        two.send()
+    two.settle()
+    assert not two.wire.interrupt
+    for size in (2 * MIB, 65 * MIB):  # the second needs a segment of its own
+        assert (two.send(size).take() == 7).all()
+    with pytest.raises(BlockingIOError):
+        two.wire.recv(1, socket.MSG_DONTWAIT)
+    two.close()

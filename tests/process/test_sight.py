@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from forkful import Pool
+from forkful._core import codec
 
 MIB = 1024 * 1024
 
@@ -159,3 +160,13 @@ def test_nobody_writes_to_what_is_shared() -> None:
 def write_to_member(shared: dict[str, Any]) -> tuple[str, int, int]:
     """The same for an array inside something else, and what it is afterwards."""
     return write_to(shared["array"]), shared["array"].size, int(shared["array"].sum())
+
+
+def test_what_is_shared_beyond_its_pool() -> None:
+    """The handle is of no use, and pickling for other pools is as fast as if there were none."""
+    with Pool(1) as pool:
+        handle = pool.share([1])
+    assert codec.beside == {}
+    assert handle.value == [1]
+    del handle
+    assert codec.beside == {}

@@ -92,12 +92,10 @@ class Account:
 
     Args:
         wire: our end of a socket to it, on which each sends descriptors of segments before it names them.
-        copies: whether what comes from it may be `AGAIN`.
     """
 
-    def __init__(self, wire: socket.socket, *, copies: bool) -> None:
+    def __init__(self, wire: socket.socket) -> None:
         self._wire = wire
-        self._copies = copies
         self._spare: list[int] = []  # a descriptor to be given up when there is no other
         with contextlib.suppress(OSError):
             self._spare.append(os.open(os.devnull, os.O_RDONLY))
@@ -364,7 +362,7 @@ def own_account() -> Account:
     with _own_lock:
         if codec.account is None:
             wire = socket.socket(fileno=codec.wire)
-            codec.account = Account(wire, copies=True)
+            codec.account = Account(wire)
             atexit.register(wire.close)  # else an interpreter that leaves would warn of it
         account: Account = codec.account
         return account

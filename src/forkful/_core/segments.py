@@ -36,7 +36,10 @@ def forks_so_far() -> str:
 # mapped anew, copy on write.  So neither side sees what the other writes from then on, as with all other memory.  Each
 # value gives its call once; and no function of Python's takes part, as above.
 _parting: dict[weakref.ref[Any], Any] = {}
-os.register_at_fork(before=functools.partial(max, _parting.values(), key=any, default=None))
+os.register_at_fork(
+    before=functools.partial(max, _parting.values(), key=any, default=None),
+    after_in_child=_parting.clear,  # what came too late names descriptors that are closed there
+)
 
 
 @functools.cache

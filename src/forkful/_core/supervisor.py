@@ -100,7 +100,7 @@ class Post:
         if self.account is None:
             from .accounts import Account  # programs that handle nothing large never need it
 
-            self.account = Account(self.wire, copies=False)
+            self.account = Account(self.wire)
         return self.account
 
     def close_theirs(self) -> None:
