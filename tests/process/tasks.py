@@ -76,6 +76,12 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+def bound_to(seconds: float) -> tuple[int, set[int]]:
+    """Which worker this is, and the processors that it may use."""
+    time.sleep(seconds)  # the work itself
+    return os.getpid(), os.sched_getaffinity(0)
+
+
 # Long calls in C, which no Python code can end.
 
 

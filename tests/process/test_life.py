@@ -771,7 +771,7 @@ def test_sizes_are_checked_at_the_call(call: str) -> None:
             for wrong in (2.5, 2.0, "3"):
                 with pytest.raises(TypeError, match=f"{name} must be a whole number from 1 up, not {wrong!r}"):
                     method(tasks.accept, [(1,)], **{name: wrong})
-            with pytest.raises(ValueError, match=rf"{name.capitalize()} must be 1\+, not 0"):
+            with pytest.raises(ValueError, match=rf"({name} must be 1 or more|Chunksize must be 1\+), not 0"):
                 method(tasks.accept, [(1,)], **{name: 0})
         ended = method(tasks.accept, [(1,), (2,)], **dict.fromkeys(names, 2**70))
         assert len(ended.get(WATCHDOG) if call.endswith("_async") else list(ended)) == 2
@@ -1219,3 +1219,15 @@ def test_timeouts_of_years() -> None:
         result = pool.apply_async(tasks.nap, (0.01,))
         result.wait(10**8)
         assert result.ready()
+
+
+def test_callback_that_cannot_be_called() -> None:
+    """An error at the call that names it."""
+    with forkful.Pool(1) as pool:
+        wrong: Any = 3
+        for names in ({"callback": wrong}, {"error_callback": wrong}):
+            with pytest.raises(TypeError, match="a callback must be a callable, not 3"):
+                pool.apply_async(abs, (1,), **names)
+            with pytest.raises(TypeError, match="a callback must be a callable, not 3"):
+                pool.map_async(abs, [1], **names)
+        assert pool.apply(abs, (-1,)) == 1

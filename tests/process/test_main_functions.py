@@ -219,7 +219,10 @@ def test_unguarded_script_that_must_be_run(text: str, start_method: str, tmp_pat
         return
     assert returncode == 1
     assert "".join(lines) in {"top" * times for times in (1, 2, 3)}  # the parent, and each worker that runs the script
-    assert 'put what starts the pool under `if __name__ == "__main__":`' in errors.splitlines()[-1]
+    assert (
+        'put what starts the pool under `if __name__ == "__main__":`, or use start_method="fork"'
+        in errors.splitlines()[-1]
+    )
 
 
 def test_elements_of_both_kinds(tmp_path: Path) -> None:
@@ -372,3 +375,29 @@ def test_initializer_at_a_prompt(way: str, start_method: str, tmp_path: Path) ->
         "by wire",
     ]
     assert ended == (0, "\n".join([*expected, ""]), "")
+
+
+UNDER_THE_GUARD = """
+import forkful, sys
+
+if __name__ == "__main__":
+    def own():
+        print("never")
+
+    for hook in ({"initializer": own}, {"finalizer": own}):
+        with forkful.Pool(1, start_method=sys.argv[1], **hook) as pool:
+            try:
+                pool.map(abs, [1])
+            except forkful.ForkfulError as error:
+                print(error)
+"""
+
+
+@REMOTE
+def test_initializer_under_the_guard(method: str, tmp_path: Path) -> None:
+    """A worker, which does not run that part of the script, cannot find it: the error says so, and what to do."""
+    returncode, lines, errors = run_script(UNDER_THE_GUARD, tmp_path, method)
+    assert (returncode, len(lines), errors) == (0, 2, "")
+    for line in lines:
+        assert line.startswith("the initializer or finalizer is not to be found in worker")
+        assert "define it at the top level of the script, outside of `if __name__" in line

@@ -235,14 +235,14 @@ def test_workers_bound_to_processors(start_method: str) -> None:
     processors = sorted(os.sched_getaffinity(0))[:2]
     with forkful.Pool(len(processors), start_method=start_method, cpu_ids=processors) as pool:
 
-        def bound() -> list[int]:
-            pids = [member.pid for member in pool._pool]
-            pool.map(tasks.double, range(10))
-            return sorted(number for pid in pids if pid for number in os.sched_getaffinity(pid))
+        def bound() -> list[set[int]]:
+            """Of each of two workers, as tasks there see it."""
+            seen: dict[int, set[int]] = {}
+            while len(seen) < len(processors):
+                seen |= dict(pool.map(tasks.bound_to, [0.01] * 4, chunksize=1))
+            return sorted(seen.values(), key=min)
 
-        pool.map(tasks.nap, [0.01] * 6, chunksize=1)
-        assert bound() == processors
+        assert bound() == [{number} for number in processors]
         with pytest.raises(forkful.errors.WorkerDied):
             pool.apply(tasks.kill_own_process)
-        pool.map(tasks.nap, [0.01] * 6, chunksize=1)
-        assert bound() == processors
+        assert bound() == [{number} for number in processors]

@@ -152,6 +152,12 @@ def test_a_range_of_processes() -> None:
             options(processes=pair)
 
 
+def test_sizes_that_are_none() -> None:
+    """By the names they have."""
+    with pytest.raises(ValueError, match=r"^max_pending must be 1 or more, not 0"):
+        options(max_pending=0)
+
+
 def test_threads_and_mode() -> None:
     """One thread unless told; as many as are of use in mode auto."""
     assert (options().threads, options().auto) == (1, False)
@@ -220,6 +226,8 @@ def test_processors_to_be_bound_to() -> None:
     for wrong_kind in wrong_kinds:
         with pytest.raises(TypeError, match="cpu_ids must be"):
             options(cpu_ids=wrong_kind)
+    with pytest.raises(TypeError, match=r"cpu_ids must be a list such as \[0, 1\].*, not '01'"):
+        options(cpu_ids="01")
 
 
 def test_priority_that_is_no_number() -> None:
@@ -239,8 +247,10 @@ def test_too_few_processes() -> None:
 
 def test_processes_of_another_kind() -> None:
     """A number, in so many words."""
-    for processes in ("2", 2.0, True, [2]):
-        with pytest.raises(TypeError, match="processes must be a whole number, not "):
+    for processes in ("2", 2.0, True, [2], [1, 2]):
+        with pytest.raises(
+            TypeError, match=r"processes must be a whole number, or \(least, most\) such as \(2, 8\), not "
+        ):
             options(processes=processes)
 
 

@@ -29,7 +29,7 @@ def test_worker_gets_a_moment_to_tell_where_it_is() -> None:
     bench.run(task)
     overdue(bench)
     assert bench.seat().state == KILLED
-    assert bench.state.due == SECOND + 20 * MS
+    assert bench.state.due == SECOND + 250 * MS
     dump = 'Current thread 0x1 (most recent call first):\n  File "tasks.py", line 5 in f\n'
     bench.exit(0, -60, started=1, evidence=Evidence(5_000_000, dump=dump))
     error = error_of(task)
@@ -49,7 +49,7 @@ def test_worker_that_does_not_end_is_killed() -> None:
     task = call(timeout=SECOND)
     bench.run(task)
     overdue(bench)
-    assert bench(Tick(), after=19 * MS) == []
+    assert bench(Tick(), after=249 * MS) == []
     assert bench(Tick(), after=MS) == [Kill(0, gently=False)]
     assert bench(Tick(), after=SECOND) == []
     bench.exit(0, -9, started=1)
@@ -62,7 +62,7 @@ def test_worker_that_does_not_end_before_the_pool_does() -> None:
     bench.run(call(timeout=SECOND))
     overdue(bench)
     bench(Terminate(PoolTerminated("over")))
-    assert bench(Tick(), after=20 * MS) == [Kill(0, gently=False)]
+    assert bench(Tick(), after=250 * MS) == [Kill(0, gently=False)]
 
 
 # A task that is not begun.

@@ -34,7 +34,9 @@ loads = pickle.loads
 
 # What travels beside the pickle.
 
-LARGE_BYTES = 64 * 1024  # as much as a pipe holds: more goes through shared memory; see docs/decisions/0008
+LARGE_BYTES = (
+    64 * 1024
+)  # as much as a pipe holds: more goes through shared memory; see docs/decisions/0010-shared-memory.md
 
 # Whether `encode` and `encode_result` must be looked after: the buffers that are beside a pickle just made, by thread.
 # With another key, as long as there is an object that is shared (see `lending`).

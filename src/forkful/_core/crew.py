@@ -447,10 +447,15 @@ class Crew:
     def _initializer_error(post: Post, body: memoryview) -> InitializerError:
         pid = post.child.pid if post.child is not None else None
         cause = codec.decode_error(body, "the initializer", pid)
-        error = InitializerError(
-            f"the initializer failed in worker {pid}: {codec.describe_error(cause)}; no task can run until it succeeds",
-            pid=pid,
-        )
+        text = codec.describe_error(cause)
+        if isinstance(cause, AttributeError) and "on <module '__main__'" in text:  # pickle's words
+            message = (
+                f"the initializer or finalizer is not to be found in worker {pid}: {text}; define it at the top level of the "
+                'script, outside of `if __name__ == "__main__":`, or in a module'
+            )
+        else:
+            message = f"the initializer failed in worker {pid}: {text}; no task can run until it succeeds"
+        error = InitializerError(message, pid=pid)
         error.__cause__ = cause
         return error
 

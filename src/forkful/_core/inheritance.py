@@ -88,5 +88,5 @@ def check_not_importing_main() -> None:
                 return
         raise RuntimeError(
             "a worker imports this script to find a function in it, and the script starts a pool as it is imported; "
-            'put what starts the pool under `if __name__ == "__main__":`'
+            'put what starts the pool under `if __name__ == "__main__":`, or use start_method="fork", which imports nothing'
         )

@@ -70,7 +70,7 @@ from .steps import (
 )
 from .verdict import explain_cancelling, explain_company, explain_failed_start
 
-_TRACE_NS = 20_000_000  # between the signal that has a worker tell where it is, and SIGKILL
+_TRACE_NS = 250_000_000  # between the signal that has a worker tell where it is, and SIGKILL: for a loaded machine
 _QUIET_NS = 200_000_000  # the least that a worker gets to start what has a time-out
 _SILENT_NS = 1_000_000_000  # that a worker gets to answer a recall when nothing runs there
 _PASSED_MOST = 16  # functions for which there is no room, before those that are behind them in the queue wait too

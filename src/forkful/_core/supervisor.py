@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from . import (
     bootstrap,
+    cgroups,
     children,
     codec,
     forks,
@@ -261,10 +262,10 @@ class Supervisor:
                 post.child.put_down()
 
     def trace(self, post: Post) -> None:
-        """Have the worker write down where it is, and end."""
+        """Have the worker write down where it is, and end; one that is stopped cannot, and is killed."""
         if post.child is not None and post.is_open:
             post.condemned = True
-            if signals.TRACE_SIGNAL is None:
+            if signals.TRACE_SIGNAL is None or _is_stopped(post.child.pid):
                 post.child.put_down()
             else:
                 post.child.kill(signals.TRACE_SIGNAL)
@@ -273,3 +274,8 @@ class Supervisor:
         """No more workers will be started."""
         if self.start_method == "forkserver":
             molded.release_mold(self)
+
+
+def _is_stopped(pid: int | None) -> bool:
+    """Whether process *pid* is stopped, by a signal or a debugger; False where the system has no such file."""
+    return cgroups.read(f"/proc/{pid}/stat").rpartition(") ")[2][:1] in {"T", "t"}

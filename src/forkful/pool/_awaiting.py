@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .._core.master import Master
     from .._core.wheel import Wheel
     from ._bars import Watch
-    from ._results import AsyncResult
 
 
 class Watched(Protocol):
@@ -30,6 +29,21 @@ class Watched(Protocol):
 
     def unwatch(self, wake: Callable[[], object]) -> None:
         """Do not call *wake*."""
+
+
+class Awaited(Protocol):
+    """A result, as far as it is awaited here."""
+
+    _pool: Any  # a `_results.Home`; None once it is settled
+
+    def cancel(self, *, kill: bool = False) -> bool:
+        """Take the call back."""
+
+    def _when_had(self, watcher: Callable[[Any], object]) -> None:
+        """Have *watcher* called when it can be had."""
+
+    def _forget(self, watcher: Callable[[Any], object]) -> None:
+        """Do not call *watcher*."""
 
 
 class Bell:
@@ -75,7 +89,7 @@ class Bell:
         return self._future.__await__()
 
 
-def await_result(result: AsyncResult[Any]) -> Generator[Any, None, None]:
+def await_result(result: Awaited) -> Generator[Any, None, None]:
     """Until *result* can be had.  To cancel the task that is here is to cancel the work.
 
     Raises:

@@ -10,6 +10,13 @@ from typing import Any, Protocol
 Callback = Callable[[Any], object]
 
 
+def check_callbacks(*callbacks: Any) -> None:
+    """Raises ``TypeError`` for what cannot be called: at the call that names it, not when its value is there."""
+    for callback in callbacks:
+        if callback is not None and not callable(callback):
+            raise TypeError(f"a callback must be a callable, not {callback!r}")
+
+
 class CalledBack(Protocol):
     """A result whose value is known, and which is ready once its callback has run."""
 

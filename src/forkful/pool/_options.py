@@ -215,7 +215,9 @@ def check_processes(processes: Any) -> Size:
         if not 0 <= least <= most or most < 1:
             raise ValueError(f"processes=(least, most) must be 0 <= least <= most and most >= 1, not {processes!r}")
         return Size(least, most)
-    most = _check_whole("processes", processes)
+    if not isinstance(processes, int) or isinstance(processes, bool):
+        raise TypeError(f"processes must be a whole number, or (least, most) such as (2, 8), not {processes!r}")
+    most = int(processes)
     if most < 1:
         raise ValueError(f"Number of processes must be at least 1, not {most}")
     return Size(0, most)
@@ -235,6 +237,8 @@ def _check_processors(cpu_ids: Any) -> tuple[tuple[int, ...], ...]:
     if not hasattr(os, "sched_setaffinity"):
         raise ValueError("cpu_ids: this system cannot bind a process to a processor; leave it out")
     try:
+        if isinstance(cpu_ids, str | bytes):
+            raise TypeError
         sets = [tuple(one) if isinstance(one, Iterable) else (one,) for one in cpu_ids]
     except TypeError:
         raise TypeError(f"cpu_ids must be a list such as [0, 1] or [[0, 1], [2, 3]], not {cpu_ids!r}") from None
@@ -315,5 +319,7 @@ def check_size(name: str, size: Any) -> int:
     except TypeError:
         raise TypeError(f"{name} must be a whole number from 1 up, not {size!r}") from None
     if number < 1:
-        raise ValueError(f"{name.capitalize()} must be 1+, not {size!r}")  # in the words of multiprocessing
+        if name == "chunksize":
+            raise ValueError(f"Chunksize must be 1+, not {size!r}")  # in the words of multiprocessing
+        raise ValueError(f"{name} must be 1 or more, not {size!r}")
     return min(number, _SIZE_MOST)

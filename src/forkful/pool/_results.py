@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from .._core import codec
 from .._core.wheel import Slot, run_quietly
 from ..errors import InitializerError, PoolTerminated, ResultTimeout, TaskCancelled, TaskError
-from ._callbacks import Callback, Callbacks
+from ._callbacks import Callback, Callbacks, check_callbacks
 from ._options import check_wait
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class AsyncResult(Slot, Generic[T]):
     )  # fmt: skip  # one line a letter would be nine lines of names
 
     def __init__(self, pool: Home, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
+        if callback is not None or error_callback is not None:
+            check_callbacks(callback, error_callback)
         self.settled = False
         self.waiters = None
         self._pool: Home | None = pool  # keeps the pool alive until the result is there
