@@ -175,7 +175,7 @@ def test_killed_as_it_sends_a_large_result(
 ) -> None:
     """Without shared memory a result too large for the journal is lost if it was not sent in full.
 
-    That task's ``WorkerDied``, or a retry.  With it: see ``test_parcels.py``.
+    That task's ``WorkerDied``, or a retry.  With it: see ``test_big_data.py``.
     """
     monkeypatch.setattr(codec, "keep", None)
     log = tmp_path / "log"
