@@ -644,7 +644,7 @@ def test_memory_of_a_long_stream(call: str) -> None:
 
 def test_small_things_need_none_of_this() -> None:
     """No memory, no module: a pool of small tasks is what it was."""
-    with forkful.Pool(1) as pool:
+    with forkful.Pool(1, start_method="spawn") as pool:  # a copy of this process has what other tests have loaded
         assert pool.apply(big_tasks.loaded_modules) == []
         assert pool.map(tasks.double, range(1000)) == list(range(0, 2000, 2))
         assert pool._master._crew.lender is None

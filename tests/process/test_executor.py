@@ -638,6 +638,7 @@ def test_cancelling_an_asyncio_future_takes_the_call_back(gate: Gate, tmp_path: 
         await asyncio.to_thread(gate.await_arrival)
         queued = [loop.run_in_executor(executor, tasks.noted, str(log), number) for number in range(2)]
         queued[0].cancel()
+        await asyncio.sleep(0)  # the loop passes it on
         gate.open()
         assert await queued[1] == 2
         return str(await first)

@@ -20,7 +20,7 @@ from forkful._core import codec
 
 from . import tasks
 from .sabotage import DOWN, UP, Point, Sabotage
-from .support import WATCHDOG, assert_works, executions
+from .support import WATCHDOG, assert_works, executions, wait_for_ends
 
 # What happens in any use of a pool, and what has to be brought about.
 PLAIN = [point for point in (*DOWN, *UP) if point.kind in {"SETUP", "READY", "FUNCTION", "BATCH", "RESULTS"}]
@@ -72,6 +72,7 @@ def check(method: str, call: Call, point: Point, folder: Path, monkeypatch: pyte
         assert victim, "no worker came to that point"
         assert executions(log) == ONCE
         assert_works(pool)
+        assert wait_for_ends([victim]) == []  # a copy of a large process takes its time to go
         assert victim not in {worker.pid for worker in pool._pool if worker.is_alive()}
 
 
