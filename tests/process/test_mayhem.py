@@ -39,6 +39,9 @@ def killing(pool: Any) -> Iterator[list[int]]:
             pids = [pid for _, pid in pool._master.members() if pid is not None]
             if pids:
                 victim = random.choice(pids)
+                ready = {worker.pid for worker in list(pool._master._state.workers.values())}
+                if victim not in ready and random.random() < 0.7:
+                    continue  # else none may ever come up: a copy of a large process takes longer than this pace
                 with contextlib.suppress(ProcessLookupError):  # it has ended since
                     os.kill(victim, signal.SIGKILL)
                     killed.append(victim)
