@@ -16,11 +16,11 @@ import time
 import types
 import unittest
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-START_METHODS = ("fork", "forkserver", "spawn")
+from .stage import Staged, with_import
 
 # CPython's mixins, and where they stand since the tests are a package; before that, all are in one file.
 HOMES = {
@@ -139,38 +139,24 @@ def sleep_briskly(seconds: float) -> None:
 
 def _with_our_import(run: Callable[..., Any]) -> Callable[..., Any]:
     """*run* for a program given as text, in which only the import of the executor is changed."""
+    run_rewritten = with_import(run, STOCK_IMPORT, OUR_IMPORT)
 
-    def run_rewritten(option: str, program: str, **environment: str) -> Any:
-        assert program.count(STOCK_IMPORT) == 1, f"no line {STOCK_IMPORT!r} to change in: {program}"
-        code, out, err = run(option, program.replace(STOCK_IMPORT, OUR_IMPORT), **environment)
+    def run_and_rename(option: str, program: str, **environment: str) -> Any:
+        code, out, err = run_rewritten(option, program, **environment)
         return code, out, err.replace(OUR_NAME, STOCK_NAME)
 
-    return run_rewritten
+    return run_and_rename
 
 
-if TYPE_CHECKING:
-    _Mixin = unittest.TestCase
-else:  # the classes of CPython's bring TestCase along, behind this one
-    _Mixin = object
-
-
-class _Bound(_Mixin):
-    """Put before a class of CPython's: sets the stage for it, and checks that it left nothing on it."""
+class _Bound(Staged):
+    """While its tests run, ``concurrent.futures.ProcessPoolExecutor`` is another; and some errors are milder."""
 
     suite: Suite
     executor_type: type
 
     @classmethod
-    def setUpClass(cls) -> None:
-        cls.enterClassContext(standing_in(cls.suite, cls.executor_type))
-        super().setUpClass()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        # CPython's mixin prints what threads are left and sets this flag; here they are an error.
-        cls.suite.support.environment_altered = False
-        super().tearDownClass()
-        assert not cls.suite.support.environment_altered, "processes or threads were left behind (see stderr)"
+    def stage(cls) -> contextlib.AbstractContextManager[None]:
+        return standing_in(cls.suite, cls.executor_type)
 
     def _check_crash(self, error: type[BaseException], *args: Any, **kwargs: Any) -> None:
         """As CPython's, with the milder error where there is one."""
@@ -203,6 +189,7 @@ def bound_class(
         "__module__": module,
         "__doc__": f"CPython's {class_name} with the start method {start_method}.",
         "suite": suite,
+        "support": suite.support,
         "executor_type": executor,
     }
     reasons = LEFT_OUT | {test: why for (method, test), why in LEFT_OUT_OF.items() if method == start_method}
@@ -211,8 +198,3 @@ def bound_class(
         if test != left_out and hasattr(suite.mixin(class_name), test):
             body[test] = unittest.skip(reason)(lambda self: None)
     return type(name, bases, body)
-
-
-def test_names(case: type) -> list[str]:
-    """The tests of a class, in the order in which unittest runs them."""
-    return sorted(name for name in dir(case) if name.startswith("test_") and callable(getattr(case, name)))

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .stage import Staged, with_import
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -54,7 +56,10 @@ def standing_in(pool: PoolFactory, start_method: str) -> Iterator[None]:
     before = multiprocessing.get_start_method(allow_none=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(multiprocessing, "Pool", pool)
-        patch.setattr(script_helper, "assert_python_ok", _with_our_import(script_helper.assert_python_ok, start_method))
+        ours = OUR_IMPORT.format(start_method=start_method)
+        patch.setattr(
+            script_helper, "assert_python_ok", with_import(script_helper.assert_python_ok, STOCK_IMPORT, ours)
+        )
         multiprocessing.set_start_method(start_method, force=True)
         try:
             yield
@@ -62,40 +67,15 @@ def standing_in(pool: PoolFactory, start_method: str) -> Iterator[None]:
             multiprocessing.set_start_method(before, force=True)
 
 
-def _with_our_import(run: Callable[..., Any], start_method: str) -> Callable[..., Any]:
-    """*run* for a program given as text, in which only the import of Pool is changed."""
+class _Bound(Staged):
+    """While its tests run, ``multiprocessing.Pool`` is `Pool`."""
 
-    def run_rewritten(option: str, program: str, **environment: str) -> Any:
-        assert program.count(STOCK_IMPORT) == 1, f"no line {STOCK_IMPORT!r} to change in: {program}"
-        return run(option, program.replace(STOCK_IMPORT, OUR_IMPORT.format(start_method=start_method)), **environment)
-
-    return run_rewritten
-
-
-if TYPE_CHECKING:
-    _Mixin = unittest.TestCase
-else:  # the classes of CPython's bring TestCase along, behind this one
-    _Mixin = object
-
-
-class _Bound(_Mixin):
-    """Put before a class of CPython's: sets the stage for it, and checks that it left nothing on it."""
-
-    suite: ModuleType
     Pool: PoolFactory
     start_method: str
 
     @classmethod
-    def setUpClass(cls) -> None:
-        cls.enterClassContext(standing_in(cls.Pool, cls.start_method))
-        super().setUpClass()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        # CPython's mixin prints what processes and threads are left and sets this flag; here they are an error.
-        cls.suite.support.environment_altered = False
-        super().tearDownClass()
-        assert not cls.suite.support.environment_altered, "processes or threads were left behind (see stderr)"
+    def stage(cls) -> contextlib.AbstractContextManager[None]:
+        return standing_in(cls.Pool, cls.start_method)
 
 
 def bound_class(
@@ -113,7 +93,7 @@ def bound_class(
     body: dict[str, Any] = {
         "__module__": module,
         "__doc__": f"CPython's {class_name} with the start method {start_method}.",
-        "suite": suite,
+        "support": suite.support,
         "Pool": staticmethod(functools.partial(pool, context=start_method)),
         "start_method": start_method,
     }
@@ -121,8 +101,3 @@ def bound_class(
         if left_out.startswith(f"{class_name}."):
             body[left_out.removeprefix(f"{class_name}.")] = unittest.skip(reason)(lambda self: None)
     return type(name, bases, body)
-
-
-def test_names(case: type) -> list[str]:
-    """The tests of a class, in the order in which unittest runs them."""
-    return sorted(name for name in dir(case) if name.startswith("test_") and callable(getattr(case, name)))

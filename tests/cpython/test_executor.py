@@ -11,20 +11,21 @@ import pytest
 from forkful.futures import ProcessPoolExecutor
 
 from . import futures_harness as harness
+from .stage import START_METHODS, names_of_tests
 
 suite = harness.cpython_suite()
-cases: dict[str, list[type[unittest.TestCase]]] = {start_method: [] for start_method in harness.START_METHODS}
+cases: dict[str, list[type[unittest.TestCase]]] = {start_method: [] for start_method in START_METHODS}
 
 if suite is None:
 
-    @pytest.mark.parametrize("start_method", harness.START_METHODS)
+    @pytest.mark.parametrize("start_method", START_METHODS)
     @pytest.mark.parametrize("class_name", harness.HOMES)
     @pytest.mark.skip(reason=harness.MISSING)
     def test_cpython(class_name: str, start_method: str) -> None:
         """Stands for a class of CPython's that this interpreter does not have."""
 
 else:
-    for _start_method in harness.START_METHODS:
+    for _start_method in START_METHODS:
         for _class_name in harness.HOMES:
             cases[_start_method].append(
                 harness.bound_class(suite, _class_name, ProcessPoolExecutor, _start_method, module=__name__)
@@ -36,12 +37,12 @@ needs_the_suite = pytest.mark.skipif(suite is None, reason=harness.MISSING)
 
 
 @needs_the_suite
-@pytest.mark.parametrize("start_method", harness.START_METHODS)
+@pytest.mark.parametrize("start_method", START_METHODS)
 def test_every_executor_test_of_cpython_is_here(start_method: str) -> None:
     """None of CPython's tests is missing from this module, and all of them are bound to our executor."""
     assert suite is not None
-    here = [name for case in cases[start_method] for name in harness.test_names(case)]
-    theirs = [name for class_name in harness.HOMES for name in harness.test_names(suite.mixin(class_name))]
+    here = [name for case in cases[start_method] for name in names_of_tests(case)]
+    theirs = [name for class_name in harness.HOMES for name in names_of_tests(suite.mixin(class_name))]
 
     assert theirs == here
     assert len(here) > 30

@@ -11,23 +11,24 @@ import pytest
 import forkful
 
 from . import harness
+from .stage import START_METHODS, names_of_tests
 
 if TYPE_CHECKING:
     import functools
 
 suite = harness.cpython_suite()
-cases: dict[str, list[type[unittest.TestCase]]] = {start_method: [] for start_method in harness.START_METHODS}
+cases: dict[str, list[type[unittest.TestCase]]] = {start_method: [] for start_method in START_METHODS}
 
 if suite is None:
 
-    @pytest.mark.parametrize("start_method", harness.START_METHODS)
+    @pytest.mark.parametrize("start_method", START_METHODS)
     @pytest.mark.parametrize("class_name", harness.POOL_CLASSES)
     @pytest.mark.skip(reason=harness.MISSING)
     def test_cpython(class_name: str, start_method: str) -> None:
         """Stands for a class of CPython's that this interpreter does not have."""
 
 else:
-    for _start_method in harness.START_METHODS:
+    for _start_method in START_METHODS:
         for _class_name in harness.POOL_CLASSES:
             cases[_start_method].append(
                 harness.bound_class(suite, _class_name, forkful.Pool, _start_method, module=__name__)
@@ -39,11 +40,11 @@ needs_the_suite = pytest.mark.skipif(suite is None, reason=harness.MISSING)
 
 
 @needs_the_suite
-@pytest.mark.parametrize("start_method", harness.START_METHODS)
+@pytest.mark.parametrize("start_method", START_METHODS)
 def test_every_pool_test_of_cpython_is_here(start_method: str) -> None:
     """None of CPython's pool tests is missing from this module, and all of them are bound to our Pool."""
-    here = [name for case in cases[start_method] for name in harness.test_names(case)]
-    theirs = [name for class_name in harness.POOL_CLASSES for name in harness.test_names(getattr(suite, class_name))]
+    here = [name for case in cases[start_method] for name in names_of_tests(case)]
+    theirs = [name for class_name in harness.POOL_CLASSES for name in names_of_tests(getattr(suite, class_name))]
 
     assert theirs == here
     assert len(here) - len(harness.LEFT_OUT) > 30
@@ -59,7 +60,7 @@ def test_what_is_left_out_exists_and_has_a_reason() -> None:
     known = {
         f"{class_name}.{test}"
         for class_name in harness.POOL_CLASSES
-        for test in harness.test_names(getattr(suite, class_name))
+        for test in names_of_tests(getattr(suite, class_name))
     }
 
     assert len(harness.LEFT_OUT) <= 5
