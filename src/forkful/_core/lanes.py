@@ -67,7 +67,7 @@ class Lanes:
         end: the channel they share.
         journals: one for each.
         permits: one for each.
-        known: what the process knows.
+        known: what the process has been sent; they share it.
         gauge: likewise, where they tell how much memory the process holds.
     """
 

@@ -546,12 +546,10 @@ class Master:
     def _needs_driver(self) -> bool:
         if self.gone.settled:
             return False
-        pending = (
-            self._inbox or self._later or self._sources or self._deliveries.waiting or self._dropped or self._closing
-        )
-        return (
-            bool(pending) or self._has_news() or self._state.busy() or self._state.due is not None
-        )  # an idle worker is to leave
+        given = self._inbox or self._later or self._sources or self._deliveries.waiting
+        if given or self._dropped or self._closing or self._has_news() or self._state.busy():
+            return True
+        return self._state.due is not None  # an idle worker is to leave
 
     def _turn(self, left: int | None, slot: Slot) -> None:
         """One turn of the loop, at most *left* nanoseconds of waiting.  Only the thread that has the wheel."""
@@ -559,15 +557,13 @@ class Master:
             self.terminate(self._dropped)
         if self._inbox or self._later:
             self._handle([])
-        if self._crew.lender is not None and self._has_news():
+        if self._has_news():
             with self._lock:
                 self._crew.tell_unshared()
         if self._sources:
             self.feed()
-        if (
-            self._deliveries.waiting
-        ):  # by a thread that was interrupted, or that waits here inside one of its deliveries
-            self._deliver()
+        if self._deliveries.waiting:
+            self._deliver()  # left by a thread that was interrupted, or that waits here inside one of its deliveries
         if self._closing:
             self._end_if_over()
         if slot.settled:

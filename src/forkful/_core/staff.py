@@ -53,9 +53,7 @@ class Staff:
 
     def alive(self) -> int:
         """The workers that stay."""
-        return sum(
-            1 for worker in list(self.workers.values()) if not worker.leaving and worker.seats[0].state != STOPPING
-        )
+        return sum(1 for worker in list(self.workers.values()) if not worker.leaving and worker.state != STOPPING)
 
     def has_hands(self) -> bool:
         """Whether any worker can do work, or may come to it, or is about to make room for one that can."""
@@ -188,17 +186,14 @@ class Staff:
         return int(max(0, min(wanted, limits.most - alive, starts.most(starting))))
 
     def _note_steadiness(self) -> None:
-        self.is_steady = self._asked == 0 and self.limits.least == 0 and not self.may_turn_over()
+        limits = self.limits
+        turns_over = limits.tasks_per_child is not None or limits.idle is not None or self._has_let_go
+        self.is_steady = self._asked == 0 and limits.least == 0 and not turns_over
 
     def is_short(self) -> bool:
         """Whether there are fewer workers than were asked for without work."""
         least = self.limits.least
         return self._asked > 0 or (least > 0 and self.alive() < least)
-
-    def may_turn_over(self) -> bool:
-        """Whether workers may have to go although there is work."""
-        limits = self.limits
-        return limits.tasks_per_child is not None or limits.idle is not None or self._has_let_go
 
     def let_go(self, worker: Worker) -> None:
         """*worker* is given nothing more, and is among the `idlers` as soon as it has nothing to do."""

@@ -560,14 +560,10 @@ class State:
             return
         if self.backlog:
             self._hand_out()
-        staff = self.staff
-        if staff.is_steady and not self.closed:
-            if self.backlog or (len(self.workers) < staff.limits.most and self._is_overfull()):
-                self._start_workers()
-            return
-        if self.closed or staff.may_turn_over():
+        steady = self.staff.is_steady
+        if self.closed or not steady:
             self._retire()
-        if self.backlog or staff.is_short() or self._is_overfull():
+        if self.backlog or not steady or self._is_overfull():
             self._start_workers()
 
     def _hand_out(self) -> None:
