@@ -37,7 +37,8 @@ class Desk:
         count = 1 if style == CALL else len(items)
         payload = pickle.dumps((items, {}) if style == CALL else items)
         self.channel.send(frame(FUNCTION, 1, pickle.dumps(function)))
-        self.channel.send(frame(BATCH, 0, pickle.dumps([(1, style, payload, 0, count, guarded)])))
+        entry = (1, payload) if style == CALL else (1, payload, style, 0, count, guarded)
+        self.channel.send(frame(BATCH, 0, pickle.dumps([entry])))
         self.channel.send(frame(STOP))
         self.worker.serve()
 

@@ -57,11 +57,17 @@ class Backlog:
 
     def extend(self, tasks: Iterable[Task]) -> None:
         """*tasks* come, each behind those of its priority."""
+        queue: deque[Task] | None = None
+        key: tuple[int, int] | None = None  # of the task before
         for task in tasks:
+            function = 0
             if self._by_function:
+                function = task.function
                 self._turns += 1
                 task.turn = self._turns
-            self._queue(task).append(task)
+            if queue is None or key != (task.priority, function):
+                queue, key = self._queue(task), (task.priority, function)
+            queue.append(task)
 
     def put_back(self, task: Task) -> None:
         """*task* was here before: it goes in front of those of its priority."""

@@ -22,6 +22,7 @@ from .functions import Functions
 from .journal import MEMORY, THREAD, Record, split
 from .messages import (
     BATCH,
+    CALL,
     DETACH,
     DROPPED,
     FORGET,
@@ -40,6 +41,7 @@ from .messages import (
     SHARE,
     STOP,
     UNSHARE,
+    Entry,
 )
 from .signals import TRACE_SIGNAL
 from .steps import (
@@ -264,7 +266,12 @@ class Crew:
         self._watch_writing(worker, post)
 
     def _send(self, post: Post, lane: int, send: Send) -> None:
-        entries = [(t.function, t.style, t.payload, t.first, t.count, t.guarded) for t in send.tasks]
+        entries: list[Entry] = [
+            (t.function, t.payload)
+            if t.style == CALL
+            else (t.function, t.payload, t.style, t.first, t.count, t.guarded)
+            for t in send.tasks
+        ]
         if self.lender is None and post.account is None:
             buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
         else:

@@ -59,9 +59,10 @@ LARGE = 8  # added to the kind: the record says in which blocks of shared memory
 VALUES = 4  # in the master only: a list of VALUE records that belong together
 
 
-# One task inside a BATCH: key of a FUNCTION frame; CALL, EACH or STAR; payload (its pickle, or a parcel); run elements first … first + count - 1 of
-# it; whether each element needs a permit and is committed alone, else one permit serves for all.
-Entry = tuple[int, int, Any, int, int, bool]
+# One task inside a BATCH: key of a FUNCTION frame; payload (its pickle, or a parcel).  That is all of a CALL, because it is
+# felt where there are many.  Of others also: EACH or STAR; run elements first … first + count - 1 of the payload; whether each
+# element needs a permit and is committed alone, else one permit serves for all.
+Entry = tuple[int, Any] | tuple[int, Any, int, int, int, bool]
 
 
 class Setup:

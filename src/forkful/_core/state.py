@@ -168,8 +168,7 @@ class State:
     # Tasks.
 
     def _on_submitted(self, event: Submitted) -> None:
-        for task in event.tasks:
-            self.stats["tasks"] += task.count
+        self.stats["tasks"] += sum([task.count for task in event.tasks])  # a list: half the time of a generator
         if self._terminated is not None:
             for task in event.tasks:
                 self._endings.fail_rest(task, "fail", self._terminated)

@@ -25,7 +25,6 @@ from .injection import with_state
 from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, THREAD, Journal, pack
 from .messages import (
     BATCH,
-    CALL,
     DROPPED,
     ERROR,
     FORGET,
@@ -313,9 +312,9 @@ class Worker:
 
     def _run(self, entry: Entry) -> bool:
         """Run one task; False when a permit was missing."""
-        key, style, payload, first, count, guarded = entry
-        if style == CALL:
-            return self._run_call(key, payload)
+        if len(entry) == 2:
+            return self._run_call(*entry)
+        key, payload, style, first, count, guarded = entry
         if guarded:
             return self._run_guarded(key, style, payload, first, count)
         return self._run_block(key, style, payload, first, count)

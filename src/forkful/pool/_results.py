@@ -244,7 +244,12 @@ class AsyncResult(Slot, Generic[T]):
 
     def accept(self, task: Task, index: int, values: list[Any], pid: int | None, size: int) -> None:
         """The call has returned."""
-        self._end(True, values[0])
+        pool = self._pool
+        if self._callback is None and pool is not None and self._outcome is None:  # the usual case, spared a call
+            self._outcome = (True, values[0])
+            self._settle(pool)
+        else:
+            self._end(True, values[0])
 
     def refuse(self, task: Task, index: int, error: BaseException, pid: int | None) -> None:
         """The call has raised."""
