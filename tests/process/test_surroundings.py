@@ -67,6 +67,7 @@ def test_closed_standard_streams(closed: str, start_method: str, tmp_path: Path)
 
 SHADOWS = """
 import os, sys
+import multiprocessing.pool, traceback  # which this process would otherwise import when something fails
 from forkful import Pool
 from pathlib import Path
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable
-from multiprocessing import process, spawn, util
+from multiprocessing import process, spawn
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import codec, contexts, faults, inner_threads, logs, signals
@@ -23,12 +23,16 @@ from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .injection import with_state
 from .journal import open_journals
-from .lanes import Lanes
 from .messages import BY_THREAD, SETUP, Setup
 from .worker import Known, Worker
 
 if TYPE_CHECKING:
     from .equipment import Hooks  # nothing that a worker needs
+    from .lanes import Lanes
+
+# What is imported when it is needed elsewhere: in a new interpreter at once, as long as ``sys.path`` is Python's own and no
+# file of the user's can stand for it.  What a mold has, all its workers have.
+_LATE = ("traceback", "multiprocessing.util", ".lanes")
 
 inherited_fds: list[int] = []  # in the child: descriptors that objects in initargs asked for, by number
 
@@ -100,7 +104,9 @@ def leave(code: int) -> NoReturn:
 def forget_parent() -> None:
     """Drop what a fork copied that belongs to the parent.  Runs in the child, first."""
     atexit._clear()
-    atexit.register(util._exit_function)  # type: ignore[attr-defined]  # multiprocessing's own, for its children
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:  # else it sees to that itself, if it is imported
+        atexit.register(util._exit_function)
 
 
 def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
@@ -146,6 +152,8 @@ def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup, state: dict[str, 
     permits = [Permits.adopt(fd) for fd in (ends.permits, *(inherited_fds[at] for at in setup.permits))]
     if setup.threads == 1:
         return Worker(channel, journals[0], permits[0], known, gauge=gauge)
+    from .lanes import Lanes  # few pools have threads
+
     return Lanes(channel, journals, permits, known, gauge)
 
 
@@ -279,6 +287,8 @@ def _import_main_when_asked(reference: dict[str, str]) -> None:
 
 def main() -> None:
     """The program of a spawned child: ``sys.argv`` holds the module to run, then descriptors."""
+    for late in _LATE:
+        importlib.import_module(late, __package__)
     name, *fds = sys.argv[1:]
     del sys.argv[1:]
     numbers = [int(fd) for fd in fds]

@@ -12,7 +12,6 @@ import pickle
 import signal
 import sys
 import threading
-import traceback
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,8 @@ from .messages import CALL, EACH, STAR
 if TYPE_CHECKING:
     from ..errors import UnpicklableError
 
-# Our errors have bases in ``multiprocessing.pool``, which takes 8 ms to import.  A worker that is a new interpreter, and the
-# mold, import this module and need them only when something has gone wrong; so here they are imported where they are used.
+# What only errors need is imported where they are handled, because every program that makes a pool imports this module:
+# `traceback` takes 3 ms, and our own errors have a base in ``multiprocessing.pool``, which takes 8.  See `load_late`.
 
 PROTOCOL = 5
 _REPR_LIMIT = 200
@@ -108,6 +107,18 @@ wire = -1
 
 # In a worker that has to do with anything large: its account with its master (`accounts.Account`).
 account: Any = None
+
+
+def load_late() -> None:
+    """Import what errors need, now that it holds up no first result.
+
+    An error may be the very reason for which nothing can be imported (no descriptor, no memory), and by then a file of the
+    user's may be in the way.
+    """
+    import traceback  # noqa: F401  # it is there from now on
+    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # noqa: F401  # likewise
+
+    from ..errors import UnpicklableError  # noqa: F401  # likewise
 
 
 def _dump_by_value(value: Any, keep: Keep) -> bytes:
@@ -217,7 +228,12 @@ def _is_of_a_handler(error: BaseException) -> bool:
     """Whether a signal handler that is installed now had a part in *error*, as its traceback tells."""
     handlers = [signal.getsignal(signum) for signum in signal.valid_signals()]
     codes = {getattr(getattr(handler, "__func__", handler), "__code__", None) for handler in handlers} - {None}
-    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+    entry = error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code in codes:
+            return True
+        entry = entry.tb_next
+    return False
 
 
 def raise_if_interrupt(error: BaseException) -> None:
@@ -266,6 +282,8 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
         if frames is not None and frames.tb_next is not None:
             frames = frames.tb_next
     try:
+        import traceback
+
         text = "".join(traceback.format_exception(type(error), error, frames))
     except Exception as failure:  # it imports what it needs as it goes, which may have gone or be somebody else's file
         text = f"{describe_error(error)}\n(its traceback cannot be shown: {describe_error(failure)})\n"
@@ -281,7 +299,11 @@ def encode_error(error: BaseException, *, skip_frames: int = 1) -> bytes:
 
 def empty_frames(error: BaseException) -> None:
     """Let go of what the functions that *error* has left were working on: where there is no memory, most of it is there."""
-    traceback.clear_frames(error.__traceback__)
+    entry = error.__traceback__
+    while entry is not None:  # as `traceback.clear_frames`, which might not be there yet
+        with contextlib.suppress(RuntimeError):  # it still runs
+            entry.tb_frame.clear()
+        entry = entry.tb_next
 
 
 def encode_unreadable_error(error: BaseException) -> bytes:

@@ -12,7 +12,6 @@ import contextvars
 import os
 import queue
 import threading
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -162,5 +161,7 @@ def _run(worker: Worker) -> None:
 
 def _break() -> NoReturn:
     with contextlib.suppress(Exception):
+        import traceback  # late, as in `codec`
+
         traceback.print_exc()
     os._exit(1)

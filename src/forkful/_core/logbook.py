@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import traceback
 from typing import Any
 
 from . import codec
@@ -47,6 +46,7 @@ def handle(content: bytes | memoryview, task: str, pid: int | None) -> None:
     except BaseException as error:  # others count on this thread
         codec.raise_if_interrupt(error)
         import logging
+        import traceback
 
         if logging.raiseExceptions and sys.stderr is not None:
             traceback.print_exc()

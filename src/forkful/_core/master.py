@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
 from .books import Task
-from .codec import LARGE_BYTES, beside, encode, keep, take_beside
+from .codec import LARGE_BYTES, beside, encode, keep, load_late, take_beside
 from .crew import Crew
 from .deliveries import Deliveries
 from .forks import hold
@@ -117,6 +117,7 @@ class Master:
         self._feeding = threading.Lock()
         self._closing = False
         self._dropped: PoolTerminated | None = None  # nobody holds the pool any more
+        self._uses = 0  # counted up to two
         self.pending: set[Pending] = set()  # what callers wait for; a result leaves it when it is settled
         self.gone = Slot()  # closed or terminated, and every worker has ended
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
@@ -173,8 +174,16 @@ class Master:
         if not self.gave_up:
             self.nudge()
 
+    def _note_use(self) -> None:
+        """Work is given once more: from the second time on, a program is no mere start, and is made ready for failures."""
+        if self._uses < 2:
+            self._uses += 1
+            if self._uses == 2:
+                load_late()
+
     def submit(self, task: Task) -> None:
         """Run *task*; in a burst, tasks are sent together, `schedule.GATHER_NS` apart."""
+        self._note_use()
         self._inbox.append(task)
         if _clock() - self._flushed_at >= GATHER_NS:
             if self._is_inside() or not self.wheel.turn_once():
@@ -186,11 +195,13 @@ class Master:
 
     def submit_quietly(self, task: Task) -> None:
         """Like `submit`, for a caller that will wait at once and so drive itself."""
+        self._note_use()
         self._inbox.append(task)
         self._handle([])
 
     def add_source(self, source: Source) -> None:
         """Run what *source* gives."""
+        self._note_use()
         with self._sources_lock:
             self._sources.append(source)
         self.feed()

@@ -12,7 +12,7 @@ import socket
 import sys
 import weakref
 from contextlib import ExitStack
-from multiprocessing import get_start_method, process, util
+from multiprocessing import get_start_method, process
 from typing import TYPE_CHECKING
 
 from . import (
@@ -220,7 +220,8 @@ class Supervisor:
         capture: int | None = None
         if self.equipment.capture:
             capture = extras if self._captures_files() else BY_THREAD
-        logger = util._logger  # type: ignore[attr-defined]  # there is no public way to ask without creating it
+        util = sys.modules.get("multiprocessing.util")
+        logger = getattr(util, "_logger", None)  # there is no public way to ask without creating it
         directory: str | None = None
         with contextlib.suppress(OSError):
             directory = os.getcwd()
@@ -237,7 +238,7 @@ class Supervisor:
             authkey=bytes(this.authkey),
             start_method=get_start_method(allow_none=True),
             log_level=None if logger is None else logger.getEffectiveLevel(),
-            log_to_stderr=bool(util._log_to_stderr),  # type: ignore[attr-defined]
+            log_to_stderr=bool(getattr(util, "_log_to_stderr", False)),
             logs=logbook.settings(),
             capture=capture,
             sys_path=None if forked else list(sys.path),

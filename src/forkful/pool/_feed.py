@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from .._core import codec
 from .._core.books import Sink, Task
-from ..errors import UnpicklableError
 from ._options import Call
 
 # Iterating these runs no user code and never waits, so the thread that runs the loop may do it.
@@ -145,6 +144,8 @@ def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException
     """The error of a task whose arguments cannot be pickled: pickle's own complaints become `UnpicklableError`."""
     if not isinstance(error, pickle.PicklingError | TypeError | AttributeError | RecursionError):
         return error  # raised by the user's own __reduce__: his error, as multiprocessing passes it on
+    from ..errors import UnpicklableError  # late, as in `codec`
+
     try:
         refusal = UnpicklableError(
             f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({codec.describe_error(error)}); "

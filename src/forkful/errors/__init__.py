@@ -28,10 +28,13 @@ has no exception of its own.  All of them survive pickling, attributes included.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import signal
-from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # typeshed has forgotten it
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._unpicklable import UnpicklableError
 
 __all__ = [
     "EngineUnavailable",
@@ -48,6 +51,14 @@ __all__ = [
     "UnpicklableError",
     "WorkerDied",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Its base is in ``multiprocessing.pool``, which takes as long to import as all the rest of a pool.
+    if name != "UnpicklableError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = importlib.import_module("._unpicklable", __name__).UnpicklableError
+    return value
 
 
 class ForkfulError(Exception):
@@ -244,23 +255,6 @@ class RemoteError(TaskError):
     type_name: str = ""
     message: str = ""
     traceback: str = ""
-
-
-class UnpicklableError(TaskError, MaybeEncodingError, TypeError):  # type: ignore[misc]  # see the import
-    """The arguments or the result of a task cannot be pickled.
-
-    Also a ``TypeError``, which is what ``pickle`` itself raises for most of what it cannot take.
-
-    Attributes:
-        exc: ``repr`` of the pickling error.
-        value: ``repr`` of what could not be pickled (cut when long).
-    """
-
-    exc: str = ""
-    value: str = ""
-
-    __str__ = Exception.__str__
-    __repr__ = Exception.__repr__
 
 
 # How a worker ends that has lost the descriptors which join it to its master: it leaves with this code if it finds out
