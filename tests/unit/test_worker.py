@@ -12,7 +12,21 @@ import pytest
 from forkful._core import codec
 from forkful._core.channel import MasterEnd, Permits, WorkerEnd, frame, open_channel
 from forkful._core.journal import STARTED, create_memory, open_journals, split
-from forkful._core.messages import BATCH, CALL, EACH, ERROR, FUNCTION, GROUP, MIXED, RESULTS, RESULTS_HEAD, STOP, VALUE
+from forkful._core.messages import (
+    BATCH,
+    CALL,
+    EACH,
+    ERROR,
+    FUNCTION,
+    GROUP,
+    MIXED,
+    RESULTS,
+    RESULTS_HEAD,
+    STOP,
+    VALUE,
+    pack_calls,
+    unpack_calls,
+)
 from forkful._core.worker import Worker
 from forkful.errors import RemoteError, UnpicklableError
 
@@ -162,3 +176,9 @@ def test_initializer_that_closes_the_permits(desk: Desk) -> None:
     os.dup2(kept, fd)
     os.close(kept)
     assert desk.channel.receive() == []
+
+
+def test_calls_of_one_function() -> None:
+    """They cross without a pickle around them, whatever their arguments are long."""
+    payloads = [b"", b"x", b"y" * 70_000]
+    assert unpack_calls(7, memoryview(pack_calls(payloads))) == [(7, payload) for payload in payloads]

@@ -129,6 +129,9 @@ def _dump_by_value(value: Any, keep: Keep) -> bytes:
     return bytes(cloudpickle.dumps(value, PROTOCOL, buffer_callback=keep))
 
 
+_importable: Any = object()  # the ``__main__`` that a worker was found to be able to import
+
+
 def encode(value: Any, keep: Keep = None) -> bytes:
     """Pickle *value*, by reference where a worker can follow it, by value where not.  Runs in the master.
 
@@ -137,6 +140,7 @@ def encode(value: Any, keep: Keep = None) -> bytes:
     Raises:
         whatever pickling raises, when ``cloudpickle`` cannot do it either; then there is nothing to be taken.
     """
+    global _importable
     try:
         try:
             blob = dumps(value, PROTOCOL, buffer_callback=keep)
@@ -146,8 +150,10 @@ def encode(value: Any, keep: Keep = None) -> bytes:
             with contextlib.suppress(Exception):  # the first error is the one that speaks of the user's object
                 return _dump_by_value(value, keep)
             raise
-        if b"_main__" in blob and not main_reference():  # __main__ or __mp_main__
-            return _dump_by_value(value, keep)
+        if sys.modules.get("__main__") is not _importable and mentions_main(blob):
+            if not main_reference():
+                return _dump_by_value(value, keep)
+            _importable = sys.modules.get("__main__")
     except BaseException:
         if keep is not None:
             take_beside()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LOST_SIGNAL, Evidence, InitializerError
 from . import codec, oom, output
+from .books import Task
 from .channel import frame
 from .forks import above_standard_streams
 from .functions import Functions
@@ -42,6 +43,7 @@ from .messages import (
     STOP,
     UNSHARE,
     Entry,
+    pack_calls,
 )
 from .signals import TRACE_SIGNAL
 from .steps import (
@@ -266,16 +268,21 @@ class Crew:
         self._watch_writing(worker, post)
 
     def _send(self, post: Post, lane: int, send: Send) -> None:
-        entries: list[Entry] = [
-            (t.function, t.payload)
-            if t.style == CALL
-            else (t.function, t.payload, t.style, t.first, t.count, t.guarded)
-            for t in send.tasks
-        ]
-        if self.lender is None and post.account is None:
-            buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
+        plain = self.lender is None and post.account is None
+        calls = _calls_of_one(send.tasks) if plain else []
+        if calls:
+            buffers = frame(BATCH, send.tasks[0].function, pack_calls(calls), lane=lane)
         else:
-            buffers = self._address(post, lane, entries)
+            entries: list[Entry] = [
+                (t.function, t.payload)
+                if t.style == CALL
+                else (t.function, t.payload, t.style, t.first, t.count, t.guarded)
+                for t in send.tasks
+            ]
+            if plain:
+                buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
+            else:
+                buffers = self._address(post, lane, entries)
         for key in send.functions:
             buffers = frame(FUNCTION, key, self._functions.blob(key)) + buffers
         post.permits[lane].add(send.units)  # before the batch: a worker that has a task finds its permit
@@ -519,6 +526,17 @@ _ADVICE = {
     errno.EAGAIN: "raise the limit on processes (`ulimit -u`) or use fewer",
     errno.ENOMEM: "use fewer processes, or free memory",
 }
+
+
+def _calls_of_one(tasks: list[Task]) -> list[bytes]:
+    """The payloads of *tasks* where all are small calls of one function; else nothing."""
+    key = tasks[0].function
+    payloads = []
+    for task in tasks:
+        if task.style != CALL or task.function != key or type(task.payload) is not bytes:
+            return []
+        payloads.append(task.payload)
+    return payloads
 
 
 def _no_worker(error: Exception) -> InitializerError:

@@ -154,7 +154,7 @@ class Master:
         """
         if not beside:
             blob = encode(value, keep)
-            if not beside and len(blob) <= LARGE_BYTES:
+            if len(blob) <= LARGE_BYTES and not beside:
                 return blob
             return self.lender().pack(blob, take_beside(), once=once)
         return self.lender().encode(value, once=once)
@@ -176,14 +176,14 @@ class Master:
 
     def _note_use(self) -> None:
         """Work is given once more: from the second time on, a program is no mere start, and is made ready for failures."""
-        if self._uses < 2:
-            self._uses += 1
-            if self._uses == 2:
-                load_late()
+        self._uses += 1
+        if self._uses == 2:
+            load_late()
 
     def submit(self, task: Task) -> None:
         """Run *task*; in a burst, tasks are sent together, `schedule.GATHER_NS` apart."""
-        self._note_use()
+        if self._uses < 2:
+            self._note_use()
         self._inbox.append(task)
         if _clock() - self._flushed_at >= GATHER_NS:
             if self._is_inside() or not self.wheel.turn_once():
@@ -195,13 +195,15 @@ class Master:
 
     def submit_quietly(self, task: Task) -> None:
         """Like `submit`, for a caller that will wait at once and so drive itself."""
-        self._note_use()
+        if self._uses < 2:
+            self._note_use()
         self._inbox.append(task)
         self._handle([])
 
     def add_source(self, source: Source) -> None:
         """Run what *source* gives."""
-        self._note_use()
+        if self._uses < 2:
+            self._note_use()
         with self._sources_lock:
             self._sources.append(source)
         self.feed()

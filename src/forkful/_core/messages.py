@@ -7,7 +7,8 @@ lane says which of a worker's threads a frame is for, or comes from; frames of t
 SETUP      down  the worker's environment, initializer, finalizer (`Setup`); the first frame, once
 FUNCTION   down  number = key, body = the pickled function; before the first batch that names the key
 FORGET     down  number = key: no batch names it any more
-BATCH      down  a pickled list of `Entry`: tasks to run in this order
+BATCH      down  a pickled list of `Entry`: tasks to run in this order; with a number, calls of that function, as `pack_calls`
+                 has them
 RECALL     down  the batches before this frame are void beyond the last permit
 STOP       down  leave when the batches before this frame are done
 SHARE      down  number = key, body = the pickled `lending.Parcel` of a shared object; before a batch that names it
@@ -28,6 +29,8 @@ DETACH     both  number = a segment that is no more
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from typing import Any
 
 HEADER = struct.Struct("=BxHIQ")  # kind, lane, number, length of the body
@@ -63,6 +66,26 @@ VALUES = 4  # in the master only: a list of VALUE records that belong together
 # felt where there are many.  Of others also: EACH or STAR; run elements first … first + count - 1 of the payload; whether each
 # element needs a permit and is committed alone, else one permit serves for all.
 Entry = tuple[int, Any] | tuple[int, Any, int, int, int, bool]
+
+
+def pack_calls(payloads: list[bytes]) -> bytes:
+    """The body of a BATCH of calls of one function: how many, how long each is, and their pickled arguments.
+
+    To make and to read a pickle of entries would take longer than all else that is done for a small call.
+    """
+    lengths = array("I", map(len, payloads))
+    return b"".join([len(payloads).to_bytes(4, sys.byteorder), lengths.tobytes(), *payloads])
+
+
+def unpack_calls(key: int, body: memoryview) -> list[Entry]:
+    """The entries of such a body."""
+    data = bytes(body)
+    at = 4 + 4 * int.from_bytes(data[:4], sys.byteorder)
+    entries: list[Entry] = []
+    for length in memoryview(data)[4:at].cast("I"):
+        entries.append((key, data[at : at + length]))
+        at += length
+    return entries
 
 
 class Setup:

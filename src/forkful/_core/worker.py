@@ -46,6 +46,7 @@ from .messages import (
     STOP,
     VALUE,
     Entry,
+    unpack_calls,
 )
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ class Worker:
             kind, _, number, body = received
             if kind == BATCH:
                 self._permits.unblock()
-                entries = _loads(body)
+                entries = unpack_calls(number, body) if number else _loads(body)
                 for entry in entries:
                     if not self._run(entry):
                         self._await_recall()
@@ -301,7 +302,7 @@ class Worker:
             if kind == RECALL:
                 self._answer_recall()
                 return
-            if kind == BATCH:
+            if kind == BATCH and not number:
                 _loads(body)  # and no more: so the shared memory that it names is given back
             else:
                 self._known.note(kind, number, body)  # the master counts on it
