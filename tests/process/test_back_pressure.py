@@ -7,6 +7,7 @@ import pickle
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,10 @@ def test_a_signal_handler_submits(where: str, gates: list[Gate], monkeypatch: py
             gates[0].open() if where == "while it waits" else None
 
         running = pool.apply_async(view_tasks.pass_gate, (gates[0].path,)) if where == "while it waits" else None
+        while pool.stats()[
+            "queued"
+        ]:  # in a burst tasks wait a moment for company; while a handler blocks, nobody sends them
+            time.sleep(0.001)
         signal.signal(signal.SIGUSR1, handle)
         try:
             with monkeypatch.context() as patch:

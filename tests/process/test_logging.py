@@ -296,13 +296,15 @@ class Calling(logging.Handler):
 
 
 def test_a_handler_that_uses_the_pool(kept: Kept) -> None:
-    """May, like a callback."""
+    """May, like a callback.  What ends while it waits is handed over then, so a result may be there before it is done."""
     with forkful.Pool(2) as pool:
         calling = Calling(pool)
         logging.getLogger("tasks").addHandler(calling)
         try:
             assert pool.apply_async(tasks.say, (1,)).get(WATCHDOG) == 1
             assert pool.map_async(tasks.say, range(3)).get(WATCHDOG) == [0, 1, 2]
+            pool.close()
+            pool.join()
         finally:
             logging.getLogger("tasks").removeHandler(calling)
     assert calling.results == [99] * 8

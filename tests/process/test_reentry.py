@@ -23,6 +23,7 @@ from forkful._core.crew import Crew
 from forkful._core.state import State
 from forkful._core.wheel import Wheel
 from forkful.pool._callbacks import Callbacks
+from forkful.pool._results import AsyncResult, MapResult
 
 from . import tasks
 from .support import WATCHDOG, Program, assert_works, wait_for_ends
@@ -554,3 +555,22 @@ def test_callback_of_a_pool_whose_callbacks_are_over() -> None:
     callbacks.call(called.append, late)
     assert called == ["late", "late"]
     assert late.ready
+
+
+class EndsAtOnce(set[Any]):
+    """What a pool's results are noted in, with a signal handler at the worst moment: that ends the pool."""
+
+    def add(self, result: Any) -> None:
+        """Note it, and end it."""
+        super().add(result)
+        result.abort(errors.PoolTerminated("over"))
+
+
+@pytest.mark.parametrize("kind", [AsyncResult, functools.partial(MapResult, length=3)])
+def test_the_end_comes_as_a_result_is_made(kind: Any) -> None:
+    """From the moment on that it is known to the pool, it can end."""
+    with forkful.Pool(1) as pool:
+        pool._master.pending = EndsAtOnce()
+        result = kind(pool)
+        with pytest.raises(errors.PoolTerminated, match="over"):
+            result.get(WATCHDOG)

@@ -323,7 +323,6 @@ class MapResult(AsyncResult[list[T]]):
     def __init__(
         self, pool: Home, length: int, callback: Callback | None = None, error_callback: Callback | None = None
     ) -> None:
-        super().__init__(pool, callback, error_callback)
         self._values: list[Any] = [None] * length
         self._left = self._length = length
         self._lock = threading.RLock()
@@ -331,6 +330,7 @@ class MapResult(AsyncResult[list[T]]):
         self._error_at = length
         self._source: Feed | None = None
         self._watch: Watch | None = None
+        super().__init__(pool, callback, error_callback)  # last: from here on a signal handler may `abort` it
 
     def follow(self, source: Feed) -> None:
         """*source* makes this map's tasks; it is stopped when the map ends early."""
