@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import compileall
 import json
 import sys
 import time
@@ -11,8 +10,6 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import forkful
 
 from .machine import describe_machine, load
 from .measures import MEASURES, PLANNED
@@ -24,17 +21,11 @@ from .verdict import judge
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
-def compile_forkful() -> None:
-    """As an installer does: the others are compiled, and this checkout may never have been."""
-    compileall.compile_dir(Path(forkful.__file__).parent, quiet=1)
-
-
 def main() -> int:
     """Parse, run, print; the exit code."""
     options = parse_options()
     begun, load_before = time.monotonic(), load()
     adopt_orphans()
-    compile_forkful()
     plan = Plan(options.peers, quick=options.quick, rounds=options.repeat)
     results = []
     for name in options.only:
