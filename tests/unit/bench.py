@@ -63,9 +63,9 @@ class Results:
         return {at: type(what).__name__ for at, what in self.heard.items() if isinstance(what, BaseException)}
 
 
-def call(name: str = "f", *, function: int = 1, timeout: int | None = None, retries: int = 0) -> Task:
+def call(name: str = "f", *, function: int = 1, timeout: int | None = None, retries: int = 0, backoff: int = 0) -> Task:
     """One call, with a sink of its own."""
-    return Task(Results(), function, name, CALL, b"", timeout=timeout, retries=retries)
+    return Task(Results(), function, name, CALL, b"", timeout=timeout, retries=retries, backoff=backoff)
 
 
 def block(

@@ -106,11 +106,11 @@ def test_limits_of_a_call() -> None:
     """They take the place of the pool's, each for itself."""
     limits = CallLimits(5, 2)
     assert limits.override(None, None) is limits
-    assert limits.override(1, None) == (1_000_000_000, 2, 0)
-    assert limits.override(None, 0) == (5, 0, 0)
-    assert limits.override(2, 9) == (2_000_000_000, 9, 0)
-    assert limits.override(None, None, 7) == (5, 2, 7)
-    assert limits.override(math.inf, None) == (None, 2, 0)
+    assert limits.override(1, None) == CallLimits(1_000_000_000, 2)
+    assert limits.override(None, 0) == CallLimits(5, 0)
+    assert limits.override(2, 9) == CallLimits(2_000_000_000, 9)
+    assert limits.override(None, None, 7) == CallLimits(5, 2, 7)
+    assert limits.override(math.inf, None) == CallLimits(None, 2)
     with pytest.raises(ValueError, match="timeout"):
         limits.override(0, None)
 

@@ -257,6 +257,86 @@ def test_retry_of_the_last_element_of_a_map() -> None:
     assert results(task).heard == {0: (1, VALUE, b""), 1: (1, ERROR, b"")}
 
 
+def test_backoff() -> None:
+    """What is tried again waits for its time, twice as long each time; others run meanwhile."""
+    bench = Bench()
+    task, other, another = call(retries=2, backoff=SECOND), call(), call()
+    bench.run(task, other, another)
+    assert sent(bench.fail(0)) == {0: [other]}
+    assert bench.state.due == bench.now + SECOND
+    assert sent(bench.finish(0)) == {0: [another]}
+    assert bench.finish(0) == []
+    assert bench.state.busy()
+    assert bench(Tick(), after=SECOND - 1) == []
+    assert sent(bench(Tick(), after=1)) == {0: [task]}
+    assert bench.fail(0) == []
+    assert bench.state.due == bench.now + 2 * SECOND
+    assert sent(bench(Tick(), after=2 * SECOND)) == {0: [task]}
+    bench.fail(0)
+    assert outcome(task) == (1, ERROR, b"")
+    assert not bench.state.busy()
+
+
+def test_backoff_after_a_death() -> None:
+    """A crash is waited after like an exception; what had not started does not wait."""
+    bench = Bench()
+    bench.learn(MS)
+    task, other = call(retries=1, backoff=SECOND), call()
+    bench.run(task, other)
+    bench.exit(0, started=1)
+    assert sent(bench.man(1)) == {1: [other]}
+    bench.finish(1)
+    assert sent(bench(Tick(), after=SECOND)) == {1: [task]}
+
+
+def test_cancel_during_backoff() -> None:
+    """What waits for its time can be cancelled, and nothing waits for it any more."""
+    bench = Bench()
+    task = call(retries=1, backoff=SECOND)
+    bench.run(task)
+    bench.fail(0)
+    bench(Cancel([task], kill=False))
+    assert isinstance(error_of(task), TaskCancelled)
+    assert not bench.state.busy()
+    assert bench.state.due is None
+
+
+def test_end_of_the_pool_during_backoff() -> None:
+    """A pool that closes waits for it; one that is terminated ends it."""
+    bench = Bench()
+    task = call(retries=1, backoff=SECOND)
+    bench.run(task)
+    bench.fail(0)
+    assert bench(Close()) == []
+    bench(Terminate(PoolTerminated("over")))
+    assert isinstance(error_of(task), PoolTerminated)
+
+
+def test_last_attempt() -> None:
+    """What is cancelled with `last` ends if it runs, but its error is not retried; what waits ends at once."""
+    bench = Bench()
+    bench.learn(MS)
+    task, other = call(retries=5), call()
+    bench.run(task, other)
+    bench(Cancel([task, other], kill=False, last=True))
+    bench(Taken(0, 1))
+    assert isinstance(error_of(other), TaskCancelled)
+    assert bench.fail(0) == []
+    assert outcome(task) == (1, ERROR, b"")
+
+
+@pytest.mark.parametrize(("retries", "error"), [(0, WorkerDied), (1, TaskCancelled)])
+def test_death_in_the_last_attempt(retries: int, error: type[Exception]) -> None:
+    """A crash that would have been tried again is a task that nobody has finished; else it is a crash."""
+    bench = Bench()
+    task = call(retries=retries)
+    bench.run(task)
+    bench(Cancel([task], kill=False, last=True))
+    bench(Taken(0, 0))
+    bench.exit(0, started=1)
+    assert isinstance(error_of(task), error)
+
+
 # Crashes.
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
-from .books import Task
+from .books import QUEUED, Task
 
 _NONE: frozenset[int] = frozenset()
 _KEPT = 64  # queues, empty ones included
@@ -22,6 +23,7 @@ class Backlog:
         self._queues: dict[tuple[int, int], deque[Task]] = {}  # by (minus priority, function or 0)
         self._order: list[tuple[int, int]] = []  # the keys of those, the highest priority first
         self._only: deque[Task] | None = deque()  # the queue as long as there is one; None when there are more
+        self._delayed: list[tuple[int, int, Task]] = []  # a heap: when it may run, in which order it came
         self._turns = 0  # that were given: among queues of one priority, the task that came first is next
 
     def _queue(self, task: Task) -> deque[Task]:
@@ -73,9 +75,28 @@ class Backlog:
         """*task* was here before: it goes in front of those of its priority."""
         self._queue(task).appendleft(task)
 
+    def delay(self, task: Task, until: int) -> None:
+        """*task* was here before, and is to wait until then; `release` puts it in front of those of its priority."""
+        self._turns += 1
+        heapq.heappush(self._delayed, (until, self._turns, task))
+
+    def release(self, now: int) -> None:
+        """Queue those whose time has come."""
+        while self._delayed and self._delayed[0][0] <= now:
+            task = heapq.heappop(self._delayed)[2]
+            if task.state == QUEUED:
+                self.put_back(task)
+
+    def next_release(self) -> int | None:
+        """When the next of those that wait for their time may run; None if none does."""
+        while self._delayed and self._delayed[0][2].state != QUEUED:  # cancelled
+            heapq.heappop(self._delayed)
+        return self._delayed[0][0] if self._delayed else None
+
     def take_all(self) -> list[Task]:
         """All tasks, which are then here no more."""
         tasks = list(self)
+        self._delayed.clear()
         for queue in self._queues.values():
             queue.clear()
         return tasks
@@ -93,3 +114,5 @@ class Backlog:
     def __iter__(self) -> Iterator[Task]:
         for key in self._order:
             yield from self._queues[key]
+        for _, _, task in list(self._delayed):
+            yield task

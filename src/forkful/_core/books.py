@@ -29,7 +29,11 @@ QUEUED, SENT, ENDED = (
 )
 
 # What to do about a cancelled task where it has started.
-LEAVE_IT, KILL_IT = 1, 2
+LEAVE_IT, LET_END, KILL_IT = (
+    1,  # it goes on as if nobody had asked
+    2,  # it may end, but is not tried again
+    3,
+)
 
 
 class Sink(Protocol):
@@ -59,7 +63,7 @@ class Task:
     """
 
     __slots__ = (
-        "attempts", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "priority", "retries",
+        "attempts", "backoff", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "priority", "retries",
         "seat", "sink", "state", "style", "timeout", "turn",
     )  # fmt: skip  # one line a letter would be twelve lines of names
 
@@ -79,6 +83,7 @@ class Task:
         retries: int = 0,
         attempts: int = 0,
         priority: int = 0,
+        backoff: int = 0,
     ) -> None:
         self.sink = sink
         self.function = function
@@ -92,10 +97,11 @@ class Task:
         self.timeout = timeout
         self.retries = retries
         self.priority = priority
+        self.backoff = backoff  # nanoseconds before it is tried again; twice as long each further time
         self.turn = 0  # where the order in which tasks came matters: see `backlog.Backlog`
         self.attempts = attempts  # that have failed so far
         self.done = 0  # elements whose result has arrived
-        self.cancelled = 0  # or LEAVE_IT, KILL_IT: what to do about it where it has started
+        self.cancelled = 0  # or LEAVE_IT, LET_END, KILL_IT: what to do about it where it has started
         self.state = QUEUED
         self.seat: Seat | None = None  # the worker it was sent to
 
@@ -104,7 +110,7 @@ class Task:
         return Task(
             self.sink, self.function, self.name, self.style, self.payload,
             base=self.base, first=first, count=count, guarded=self.guarded,
-            timeout=self.timeout, retries=self.retries, attempts=attempts, priority=self.priority,
+            timeout=self.timeout, retries=self.retries, attempts=attempts, priority=self.priority, backoff=self.backoff,
         )  # fmt: skip  # the constructor's own grouping
 
     def index(self) -> int:

@@ -8,6 +8,8 @@ from .moves import move_task
 from .steps import Exited
 from .verdict import Company, explain_cancelling, explain_death
 
+_DOUBLED_MOST = 20  # times that a backoff is doubled: a second is twelve days by then
+
 
 class Endings:
     """What is done about tasks that do not simply finish.
@@ -76,7 +78,7 @@ class Endings:
             if task.state == QUEUED:
                 self.fail_rest(task, "fail", error)
 
-    def settle_dead(self, seat: Seat, started: int, event: Exited, company: Company | None) -> None:
+    def settle_dead(self, seat: Seat, started: int, event: Exited, company: Company | None, now: int) -> None:
         """One element was running and fails or is retried; what had not started goes back to the queue.
 
         Elements of an unguarded block that had run, but were not committed, are run again: see ``worker.py``.
@@ -99,6 +101,14 @@ class Endings:
         while seat.sent:
             self._stats["requeued"] += 1
             self.requeue(seat.sent.pop(), "orphan")
-        for task in (retried, again):
-            if task is not None:
-                self._backlog.put_back(task)
+        if retried is not None:
+            self.try_again(retried, now)
+        if again is not None:
+            self._backlog.put_back(again)
+
+    def try_again(self, task: Task, now: int) -> None:
+        """Queue *task*, whose last attempt has failed just now, when its time comes."""
+        if task.backoff:
+            self._backlog.delay(task, now + (task.backoff << min(task.attempts - 1, _DOUBLED_MOST)))
+        else:
+            self._backlog.put_back(task)

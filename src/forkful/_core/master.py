@@ -87,12 +87,13 @@ class Pending(Protocol):
 
 
 class Forsaken:
-    """Nobody wants what *sink* has not heard of yet."""
+    """Nobody wants what *sink* has not heard of yet; with *last*, but for what runs."""
 
-    __slots__ = ("sink",)
+    __slots__ = ("last", "sink")
 
-    def __init__(self, sink: object) -> None:
+    def __init__(self, sink: object, *, last: bool) -> None:
         self.sink = sink
+        self.last = last
 
 
 class Master:
@@ -269,17 +270,27 @@ class Master:
                 before += other.count - other.done
             return False
 
+    def retime(self, sink: object, timeout: int | None) -> None:
+        """From now on, each element of what reports to *sink* may run so many nanoseconds; also one that runs now."""
+        with self._lock:
+            for task in self.tasks_of(sink):
+                task.timeout = timeout
+        self._handle([Tick()])
+        self.wheel.ensure()
+
     def cancel(self, tasks: list[Task], *, kill: bool) -> None:
         """Give up on *tasks*; see `steps.Cancel`."""
         self._handle([Cancel(tasks, kill)])
         self.wheel.ensure()
 
-    def forsake(self, sink: object) -> None:
+    def forsake(self, sink: object, *, last: bool = False) -> None:
         """Nobody wants what *sink* has not heard of yet: see to it that what has not started is taken back.
+
+        With *last*, what runs is wanted: it may end, but is not tried again.
 
         The garbage collector may call this at any point of any thread; so it is only noted.
         """
-        self._later.append(Forsaken(sink))
+        self._later.append(Forsaken(sink, last=last))
         self.wheel.hand_over()
         self._wake()
 
@@ -469,7 +480,9 @@ class Master:
         while True:
             while self._later:
                 later = self._later.popleft()
-                events.append(Cancel(self.tasks_of(later.sink), kill=False) if isinstance(later, Forsaken) else later)
+                if isinstance(later, Forsaken):
+                    later = Cancel(self.tasks_of(later.sink), kill=False, last=later.last)
+                events.append(later)
             inbox = self._inbox
             if inbox:
                 events.append(Submitted([inbox.popleft() for _ in range(len(inbox))]))

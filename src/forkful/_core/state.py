@@ -23,6 +23,7 @@ from .books import (
     KILL_IT,
     KILLED,
     LEAVE_IT,
+    LET_END,
     QUEUED,
     RECALLED,
     SENT,
@@ -136,7 +137,7 @@ class State:
 
     def busy(self) -> bool:
         """Whether anything is under way that will report."""
-        if self.backlog:
+        if self.backlog or self.backlog.next_release() is not None:
             return True
         for seat in list(self.seats.values()):  # noqa: SIM110  # a generator would cost more than the rest
             if seat.state != IDLE:
@@ -151,6 +152,7 @@ class State:
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
+        self.backlog.release(now)
         self._dispatch()
         self._look_ahead()
         out, self._out = self._out, []
@@ -192,7 +194,7 @@ class State:
             if kind == ERROR and task.attempts < task.retries and not task.cancelled:
                 retried = self._endings.retry_next(task)
                 if retried is not None:
-                    self.backlog.put_back(retried)
+                    self._endings.try_again(retried, self._now)
                 if task.state != SENT:  # it was the only element and travels on as it is
                     sent.popleft()
                     continue
@@ -294,7 +296,7 @@ class State:
         company = explain_company(ran, event) if len(ran) > 1 else None
         for seat, started in zip(worker.seats, event.started, strict=True):
             if seat.sent:
-                self._endings.settle_dead(seat, started, event, company)
+                self._endings.settle_dead(seat, started, event, company, self._now)
 
     def _on_hire(self, event: Hire) -> None:
         self.staff.ask_for(event.workers)
@@ -468,7 +470,7 @@ class State:
             self._look(seat)
 
     def _on_cancel(self, event: Cancel) -> None:
-        level = KILL_IT if event.kill else LEAVE_IT
+        level = KILL_IT if event.kill else LET_END if event.last else LEAVE_IT
         seats = []
         for task in event.tasks:
             if task.state == ENDED:
@@ -503,7 +505,7 @@ class State:
     def _look_ahead(self) -> None:
         """Find out when the next journal must be looked into, and look into those whose time has come."""
         free: bool | None = None
-        due = self._kill_at
+        due = _earliest(self._kill_at, self.backlog.next_release())
         if self.staff.limits.idle is not None:
             due = _earliest(due, self.staff.next_to_idle())
         if self._deadlines:
@@ -643,7 +645,9 @@ class State:
 
     def _retire(self) -> None:
         """Stop idle workers that are to go."""
-        for worker in self.staff.idlers(self._now, done=self.closed and not self.backlog):
+        for worker in self.staff.idlers(
+            self._now, done=self.closed and not self.backlog and self.backlog.next_release() is None
+        ):
             self._stop(worker)
 
     def _start_workers(self) -> None:

@@ -160,13 +160,17 @@ class Exited(Step):
 
 
 class Cancel(Step):
-    """Give up on tasks that have not started; with *kill*, on running ones too."""
+    """Give up on tasks that have not started.
 
-    __slots__ = ("kill", "tasks")
+    With *kill*, on running ones too; with *last*, those that run may end, but are not tried again.
+    """
 
-    def __init__(self, tasks: list[Task], kill: bool) -> None:
+    __slots__ = ("kill", "last", "tasks")
+
+    def __init__(self, tasks: list[Task], kill: bool, *, last: bool = False) -> None:
         self.tasks = tasks
         self.kill = kill
+        self.last = last
 
 
 class Hire(Step):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InitializerError, TaskCancelled, TaskTimeout, WorkerDied, advise_start, describe_exit
-from .books import Seat, Task
+from .books import LET_END, Seat, Task
 from .steps import Exited
 
 Company = tuple[str, str]  # the task that brought the others down with it, or ""; and what to say to those
@@ -14,7 +14,7 @@ def explain_company(ran: list[Seat], event: Exited) -> Company:
     for seat in ran:
         head = seat.sent[0]
         name = head.describe(head.index())
-        if head.cancelled:
+        if head.cancelled and head.cancelled != LET_END:
             return name, f"because {name}, in another thread of it, was cancelled with kill=True"
         if seat.overdue:
             return name, f"because {name}, in another thread of it, ran longer than its timeout"
@@ -28,7 +28,8 @@ def explain_death(seat: Seat, head: Task, event: Exited, company: Company | None
 
     *company*: of the others that ran there; None if it was alone.
     """
-    if head.cancelled:  # also when it ended by itself just before it was killed: nobody wants it to be tried again
+    wanted = not head.cancelled or (head.cancelled == LET_END and head.attempts >= head.retries)
+    if not wanted:  # also when it ended by itself just before it was killed: nobody wants it to be tried again
         return explain_cancelling(head), True
     name = head.describe(head.index())
     if not seat.overdue:

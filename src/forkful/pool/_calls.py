@@ -74,7 +74,15 @@ class Calls:
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
         task = Task(
-            result, key, name, CALL, payload, timeout=limits.timeout, retries=limits.retries, priority=limits.priority
+            result,
+            key,
+            name,
+            CALL,
+            payload,
+            timeout=limits.timeout,
+            retries=limits.retries,
+            priority=limits.priority,
+            backoff=limits.backoff,
         )
         result._task = task
         return task

@@ -131,6 +131,7 @@ class Feed:
             self._sink, function, call.name, call.style, payload,
             base=base, count=len(items), guarded=call.guarded,
             timeout=call.limits.timeout, retries=call.limits.retries, priority=call.limits.priority,
+            backoff=call.limits.backoff,
         )  # fmt: skip  # the constructor's own grouping
 
     def _refuse(self, index: int, item: Any, error: BaseException) -> None:
@@ -216,14 +217,18 @@ class StreamFeed(Feed):
         self._on_end = on_end
         self._fetched = 0
         self._ended = False
+        self._halting = False
         self._limited = False
         self.bulky = False
         self._reader = reader
         self._reader.allow(self._window)
 
     def _read(self, room: int) -> list[Task]:
+        if self._halting and not self._is_read():
+            self._ended = True
+            self._on_end(self.position, None)
         tasks: list[Task] = []
-        while room > 0 and not self._is_read() and self._interrupt is None:
+        while room > 0 and not self._is_read() and not self._halting and self._interrupt is None:
             allowed = self._window - (self.position - self._fetched)
             size = self._chunk if self._call.exact else min(self._size(), max(1, allowed))
             if size > allowed:
@@ -235,7 +240,7 @@ class StreamFeed(Feed):
             room -= len(items)
             tasks += self._make(items)
         # In this order: a reader that is stopped ends too, and that is not the iterable's end.
-        if self._reader.ended() and not self._stopped and not self._ended:
+        if self._reader.ended() and not self._halting and not self._stopped and not self._ended:
             self._ended = True
             self._on_end(self.position, self._reader.error)
         return tasks
@@ -248,6 +253,15 @@ class StreamFeed(Feed):
         self._stopped = True
         self._reader.stop()
         return 0
+
+    def halt(self) -> None:
+        """End here: what has been taken is all there is.  May be called at any point, also by a signal handler."""
+        self._halting = True
+        self._reader.stop()
+
+    def limit(self, timeout: int | None) -> None:
+        """So many nanoseconds each element may run, of the tasks that are still to be made."""
+        self._call = self._call._replace(limits=self._call.limits._replace(timeout=timeout))
 
     def fetched(self, count: int) -> bool:
         """The reader has fetched *count* results; whether it would pay to feed now."""

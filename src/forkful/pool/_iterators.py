@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .._core.master import FOREIGN
 from .._core.wheel import Slot
 from ..errors import InitializerError, PoolClosed, PoolTerminated, ResultTimeout
-from ._options import check_wait
+from ._options import check_limits, check_wait
 from ._outcome import Outcome
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATIENCE_S = 0.5  # that a progress bar is waited for to say its last word
+_BATCH_MOST = 512  # outcomes
 _UNBROKEN_MOST = 64  # results that are there a coroutine may fetch before other tasks of its loop have their turn
 
 
@@ -78,6 +79,20 @@ class Stream:
         if self.progress is not None:
             self.progress.finish()
         self._notify()  # another thread, or task, may be waiting here
+
+    def stop(self) -> None:
+        """Start nothing more.  What runs may end; what has not started is taken back, and its outcome says so."""
+        feed = self._feed
+        if feed is not None and not self._master.foreign:
+            feed.halt()
+            self._master.forsake(self, last=True)
+
+    def limit(self, timeout: int | None) -> None:
+        """So many nanoseconds each element may run, from now on."""
+        feed = self._feed
+        if feed is not None:
+            feed.limit(timeout)
+            self._master.retime(self, timeout)
 
     def cut(self, error: BaseException) -> None:
         """Read no further input: after the outcomes of what was read, *error* is the last thing the reader gets."""
@@ -439,6 +454,39 @@ class OutcomeIterator(_Reader, Iterator[Outcome], AsyncIterator[Outcome]):
 
     def __iter__(self) -> OutcomeIterator:
         return self
+
+    def stop(self) -> None:
+        """Start nothing more, read no further input, and let what runs end: its outcomes are the last to come.
+
+        What was read and has not started has an outcome too, with `TaskCancelled` as its error; so has what failed and
+        would have been tried again by a new worker.  A signal handler may call this.
+        """
+        self._stream.stop()
+
+    def limit(self, timeout: float | None) -> None:
+        """From now on, *timeout* seconds for each element (None: no limit), also for those that run.
+
+        Raises:
+            ValueError, TypeError: as for ``Pool.outcomes(timeout=)``.
+        """
+        self._stream.limit(check_limits(timeout, 0).timeout)
+
+    def batches(self) -> Iterator[list[Outcome]]:
+        """The outcomes in lists: waits for one, and gives what is there by then, at most 512.
+
+        For what is done better for many than for each: to write a file, to fill a database.
+
+        >>> from forkful import Pool
+        >>> with Pool(2) as pool:
+        ...     sum(len(batch) for batch in pool.outcomes(abs, range(100)).batches())
+        100
+        """
+        stream = self._stream
+        for outcome in self:
+            batch = [outcome]
+            while len(batch) < _BATCH_MOST and (more := stream.take()) is not None:
+                batch.append(more)
+            yield batch
 
     def __next__(self) -> Outcome:
         return self._fetch(None)

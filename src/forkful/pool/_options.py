@@ -41,6 +41,7 @@ class CallLimits(NamedTuple):
     timeout: int | None  # nanoseconds
     retries: int
     priority: int = 0
+    backoff: int = 0  # nanoseconds before the second attempt, twice as long before each further one
 
     def override(self, timeout: float | None, retries: int | None, priority: int | None = None) -> "CallLimits":
         """These limits with those of one call in their place."""
@@ -51,6 +52,7 @@ class CallLimits(NamedTuple):
             self.timeout if timeout is None else other.timeout,
             self.retries if retries is None else other.retries,
             self.priority if priority is None else other.priority,
+            self.backoff,
         )
 
 
@@ -163,6 +165,7 @@ def check_options(
     timeout: Any = None,
     retries: Any = 0,
     priority: Any = 0,
+    backoff: Any = None,
 ) -> Options:
     """Raises what ``multiprocessing.Pool`` raises for the same mistakes, and says what to do."""
     if mode is not None and mode != "auto":
@@ -197,7 +200,7 @@ def check_options(
         max_pending=None if max_pending is None else check_size("max_pending", max_pending),
         block=bool(block),
         capture=bool(capture_output),
-        limits=check_limits(timeout, retries, priority),
+        limits=check_limits(timeout, retries, priority)._replace(backoff=_check_backoff(backoff)),
     )
 
 
@@ -222,6 +225,16 @@ def check_processes(processes: Any) -> Size:
     if most < 1:
         raise ValueError(f"Number of processes must be at least 1, not {most}")
     return Size(0, most)
+
+
+def _check_backoff(seconds: Any) -> int:
+    """Nanoseconds; none where there is no backoff."""
+    if seconds is None or (seconds == 0 and not isinstance(seconds, bool)):
+        return 0
+    nanoseconds = _check_duration("backoff", seconds)
+    if nanoseconds is None:
+        raise ValueError(f"backoff must be a time that ends, not {seconds!r}")
+    return nanoseconds
 
 
 def _check_threads(threads: Any, *, auto: bool) -> int:

@@ -111,6 +111,8 @@ class Pool:
         timeout: seconds any one task may run; its worker is then killed and replaced, and it ends with `TaskTimeout`.
             None: no limit.  Every method takes its own.
         retries: how often a task that fails (by exception, crash or timeout) is tried again.  Every method takes its own.
+        backoff: seconds before a task is tried again, twice as many before each further time; other tasks run meanwhile.
+            None: at once.
         priority: of two tasks that wait, the one with the larger number goes first.  Every method takes its own.
 
     Raises:
@@ -166,6 +168,7 @@ class Pool:
         timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
+        backoff: float | None = None,
     ) -> None:
         options = self._options = check_options(
             processes,
@@ -186,6 +189,7 @@ class Pool:
             timeout=timeout,
             retries=retries,
             priority=priority,
+            backoff=backoff,
         )
         inheritance.check_not_importing_main()
         equipment = _equip(options)
