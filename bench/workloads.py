@@ -12,6 +12,11 @@ def identity(value: int) -> int:
     return value
 
 
+def echo(line: str) -> str:
+    """The no-op for lines of text."""
+    return line
+
+
 def pause(seconds: float) -> float:
     """Sleep; 0 is a no-op."""
     if seconds:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ..measure import Measure, Planned, Target
-from . import dispatch, faults, flow, large, startup, waiting
+from . import command, dispatch, faults, flow, large, startup, waiting
 
 __all__ = ["MEASURES", "PLANNED"]
 
 MEASURES: dict[str, Measure] = {
-    measure.name: measure for group in (dispatch, startup, faults, flow, waiting, large) for measure in group.MEASURES
+    measure.name: measure
+    for group in (dispatch, startup, faults, flow, waiting, large, command)
+    for measure in group.MEASURES
 }
 
 # What the list of numbers has beyond these: the report names them, so that a missing line is never taken for a good one.

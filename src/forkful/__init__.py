@@ -21,10 +21,21 @@ if sys.platform == "win32":
 if TYPE_CHECKING:
     from multiprocessing import Process, TimeoutError  # noqa: A004  # multiprocessing's own, under its own name
 
+    from .apps.mapping import map_file
     from .errors import ForkfulError
     from .pool import AsyncResult, Outcome, Pool, Shared, cpu_count
 
-__all__ = ["AsyncResult", "ForkfulError", "Outcome", "Pool", "Process", "Shared", "TimeoutError", "cpu_count"]
+__all__ = [
+    "AsyncResult",
+    "ForkfulError",
+    "Outcome",
+    "Pool",
+    "Process",
+    "Shared",
+    "TimeoutError",
+    "cpu_count",
+    "map_file",
+]
 __version__ = "0.1.0"
 
 # What is imported when it is first asked for: every worker that is a new interpreter imports this package, and needs
@@ -38,6 +49,7 @@ _HOMES = {
     "Shared": ".pool",
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
+    "map_file": ".apps.mapping",
 }
 _MODULES = {"errors", "events", "futures", "pool"}
 

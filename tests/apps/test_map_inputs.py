@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from forkful.apps.mapping.identity import Identities
-from forkful.apps.mapping.inputs import Item, count_lines, find_sources, read_items
+from forkful.apps.mapping.inputs import Item, Unreadable, count_inputs, decode, read_items, show
+from forkful.apps.mapping.sources import find_sources
 from forkful.apps.problems import JobStopped, UsageProblem
 
 
@@ -32,6 +34,19 @@ def items_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
 Reader = Callable[..., list[Item]]
 
 
+def value_of(item: Item) -> Any:
+    """What the function would get."""
+    return decode(item.raw)[0]
+
+
+def problem_of(item: Item) -> tuple[str, str]:
+    """Why it gets nothing."""
+    with pytest.raises(Unreadable) as raised:
+        decode(item.raw)
+    kind, message = raised.value.args
+    return kind, message
+
+
 @pytest.mark.parametrize(
     ("data", "arguments"),
     [
@@ -47,15 +62,15 @@ Reader = Callable[..., list[Item]]
 )
 def test_lines_of_text(items_of: Reader, data: bytes, arguments: list[str]) -> None:
     """A line without its newline is an argument, a blank one too; nothing but a newline ends a line."""
-    assert [item.argument for item in items_of({"in.txt": data})] == arguments
+    assert [value_of(item) for item in items_of({"in.txt": data})] == arguments
 
 
 def test_lines_of_json(items_of: Reader) -> None:
     """In a .jsonl file the value is the argument, whatever it is; blank lines are none."""
     items = items_of({"in.jsonl": b'{"a": [1, 2.5]}\n\n"x"\n  \nnull\n\xef\xbb\xbf1\n'})
-    assert [item.argument for item in items[:3]] == [{"a": [1, 2.5]}, "x", None]
-    assert [item.text for item in items[:3]] == ['{"a": [1, 2.5]}', '"x"', "null"]
-    assert items[3].problem is not None  # a byte order mark belongs at the beginning of a file
+    assert [value_of(item) for item in items[:3]] == [{"a": [1, 2.5]}, "x", None]
+    assert [show(item.raw) for item in items[:3]] == ['{"a": [1, 2.5]}', '"x"', "null"]
+    assert problem_of(items[3])[0] == "InputNotJSON"  # a byte order mark belongs at the beginning of a file
 
 
 @pytest.mark.parametrize(
@@ -64,24 +79,25 @@ def test_lines_of_json(items_of: Reader) -> None:
 def test_line_that_is_no_json(items_of: Reader, line: bytes) -> None:
     """A malformed line is an input that fails, with its place, and the lines around it are read."""
     first, bad, last = items_of({"in.jsonl": b"1\n" + line + b"\n3\n"})
-    assert (first.argument, last.argument) == (1, 3)
-    assert bad.problem is not None
-    assert bad.problem.startswith("in.jsonl line 2 is not JSON: ")
-    assert isinstance(json.loads(bad.text), str)
+    assert (value_of(first), value_of(last)) == (1, 3)
+    kind, message = problem_of(bad)
+    assert (kind, bad.source, bad.line) == ("InputNotJSON", "in.jsonl", 2)
+    assert message.startswith("is not JSON: ")
+    assert isinstance(json.loads(show(bad.raw)), str)
 
 
 def test_names_of_files_in_any_bytes(items_of: Reader) -> None:
     """A line that is not UTF-8 becomes what os functions take for those bytes, and its record can be written."""
     (item,) = items_of({"in.txt": b"caf\xe9\n"})
-    assert os.fsencode(item.argument) == b"caf\xe9"
-    assert item.text.isascii()
+    assert os.fsencode(value_of(item)) == b"caf\xe9"
+    assert show(item.raw).isascii()
 
 
 def test_several_files_and_patterns(items_of: Reader) -> None:
     """Inputs come in the order of the arguments, a pattern's files sorted, a file's name before the pattern it may be."""
     files = {"d/2.txt": b"two\n", "d/1.txt": b"one\n", "z.txt": b"z\n", "in[1].txt": b"bracket\n", "in1.txt": b"no\n"}
     items = items_of(files, "z.txt", "d/*.txt", "in[1].txt")
-    assert [item.argument for item in items] == ["z", "one", "two", "bracket"]
+    assert [value_of(item) for item in items] == ["z", "one", "two", "bracket"]
 
 
 def test_ids_are_of_the_content(items_of: Reader) -> None:
@@ -96,7 +112,7 @@ def test_ids_of_many_lines() -> None:
     identities = Identities()
     names = [identities.name(b"%d" % (number % 5000)) for number in range(10_000)]
     assert len(set(names)) == 10_000
-    assert [name.removesuffix("-2") for name in names[5000:]] == names[:5000]
+    assert [name and name.removesuffix("-2") for name in names[5000:]] == names[:5000]
 
 
 @pytest.mark.parametrize(
@@ -147,9 +163,9 @@ def test_files_are_read_as_a_stream(tmp_path: Path) -> None:
     keeps_open = os.open(path, os.O_RDWR)
     items = read_items(find_sources([str(path)]))
     os.write(keeps_open, b"a\n")
-    assert next(items).argument == "a"
+    assert value_of(next(items)) == "a"
     os.write(keeps_open, b"b\n")
-    assert next(items).argument == "b"
+    assert value_of(next(items)) == "b"
     items.close()  # type: ignore[attr-defined]  # it is a generator; the pipe is closed with it
     os.close(keeps_open)
 
@@ -159,7 +175,7 @@ def test_total(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1\n\n3")
     (tmp_path / "b.jsonl").write_text("1\n\n\n2\n")
     names = [str(tmp_path / "a.txt"), str(tmp_path / "b.jsonl")]
-    assert count_lines(find_sources(names)) == 5
-    assert [count_lines(find_sources(names), most) for most in (1, 4, 5, 9)] == [1, 4, 5, 5]
+    assert count_inputs(find_sources(names)) == 5
+    assert [count_inputs(find_sources(names), most) for most in (1, 4, 5, 9)] == [1, 4, 5, 5]
     os.mkfifo(tmp_path / "pipe")
-    assert count_lines(find_sources([*names, str(tmp_path / "pipe")])) is None
+    assert count_inputs(find_sources([*names, str(tmp_path / "pipe")])) is None

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from forkful.apps.mapping.inputs import find_sources
 from forkful.apps.mapping.output import Output, check_output
+from forkful.apps.mapping.sources import find_sources
 from forkful.apps.problems import JobStopped, OutputClosed, UsageProblem
 
 
@@ -124,7 +124,9 @@ def test_output_that_holds_something(tmp_path: Path) -> None:
     """It is refused, and left alone; an empty file is as good as none."""
     path = tmp_path / "out.jsonl"
     path.write_text("{}\n")
-    with pytest.raises(UsageProblem, match=r"out\.jsonl: is not empty; remove it, or say --overwrite"):
+    with pytest.raises(
+        UsageProblem, match=r"out\.jsonl: is not empty; go on with it by --resume, replace it by --overwrite"
+    ):
         Output(str(path))
     assert path.read_text() == "{}\n"
     path.write_text("")

@@ -11,23 +11,29 @@ from typing import Any
 import pytest
 
 from forkful import Outcome
-from forkful.apps.mapping.calls import UNREADABLE, Call, CallFailed
-from forkful.apps.mapping.inputs import Item
+from forkful.apps.mapping.calls import Call, CallFailed
+from forkful.apps.mapping.inputs import Item, Raw
 from forkful.apps.mapping.jsontext import NotJSONError, to_json
 from forkful.apps.mapping.records import make_record
 from forkful.errors import TaskTimeout, WorkerDied
 
-ITEM = Item("0123456789abcdef", "x", '"x"')
+
+def item_of(raw: Raw, *, line: int = 1) -> Item:
+    """An input."""
+    return Item("0123456789abcdef", raw, line, "in.jsonl", line)
 
 
-def run(function: Any, item: Item = ITEM) -> dict[str, Any]:
+ITEM = item_of("x")
+
+
+def run(function: Any, item: Item = ITEM, *, attempts: int = 1, **options: Any) -> dict[str, Any]:
     """The record of one call, by way of the pickle that the pool makes."""
-    argument = UNREADABLE if item.problem is not None else item.argument
+    call = Call(function, **options)
     try:
-        outcome = Outcome(0, True, pickle.loads(pickle.dumps(Call(function)(argument))), None, 1, 42)
+        outcome = Outcome(0, True, pickle.loads(pickle.dumps(call((item.id, item.raw)))), None, attempts, os.getpid())
     except CallFailed as error:
-        outcome = Outcome(0, False, None, pickle.loads(pickle.dumps(error)), 2, 42)
-    line = make_record(item, outcome).line
+        outcome = Outcome(0, False, None, pickle.loads(pickle.dumps(error)), attempts, os.getpid())
+    line = make_record(item, outcome, with_input=call.with_input).line
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     record: dict[str, Any] = json.loads(line, parse_constant=pytest.fail)
@@ -40,18 +46,19 @@ def test_record_of_a_result() -> None:
     assert list(record) == ["id", "input", "ok", "result", "attempts", "pid", "started", "seconds"]
     assert record["result"] == {"text": "x", "list": [1, None, "ü\n\udc80"]}
     assert (record["id"], record["input"], record["ok"]) == ("0123456789abcdef", "x", True)
-    assert (record["attempts"], record["pid"]) == (1, 42)
+    assert (record["attempts"], record["pid"]) == (1, os.getpid())
     assert record["started"] > 1_700_000_000
     assert 0 <= record["seconds"] < 10
 
 
-def test_record_of_an_exception() -> None:
+@pytest.mark.parametrize("retries", [(), None])
+def test_record_of_an_exception(retries: tuple[str, ...] | None) -> None:
     """Type, message and traceback, which begins at the user's function."""
 
     def fail(text: str) -> None:
         raise LookupError(f"no {text}")
 
-    record = run(fail)
+    record = run(fail, attempts=2, retries=retries)
     assert list(record) == ["id", "input", "ok", "error", "attempts", "pid", "started", "seconds"]
     assert record["ok"] is False
     assert record["error"]["type"] == "LookupError"
@@ -137,15 +144,51 @@ def test_keys_become_strings() -> None:
 def test_names_of_files_in_other_bytes() -> None:
     """Lone surrogates are kept: the bytes can be had again."""
     name = os.fsdecode(b"caf\xe9")
-    record = run(lambda text: text, Item("id", name, json.dumps(name)))
+    record = run(lambda text: text, item_of(name))
     assert os.fsencode(record["input"]) == os.fsencode(record["result"]) == b"caf\xe9"
 
 
 def test_record_of_a_line_that_cannot_be_read() -> None:
     """The function is not called for it, and the record says so."""
-    record = run(pytest.fail, Item("id", None, '"{"', problem="in.jsonl line 3 is not JSON"))
-    assert record["error"] == {"type": "InputNotJSON", "message": "in.jsonl line 3 is not JSON", "traceback": None}
+    record = run(pytest.fail, item_of(b"{", line=3))
+    assert record["error"]["type"] == "InputNotJSON"
+    assert record["error"]["message"].startswith("in.jsonl line 3 is not JSON: ")
     assert (record["input"], record["attempts"], record["pid"], record["started"]) == ("{", 0, None, None)
+
+
+def test_attempts_are_counted() -> None:
+    """The worker does not know how often it was tried; what its result says of attempts is left alone."""
+    record = run(lambda _: 'x, "attempts": 1, "pid": 7', attempts=3)
+    assert (record["attempts"], record["result"]) == (3, 'x, "attempts": 1, "pid": 7')
+
+
+def test_record_without_its_input() -> None:
+    """Where that was asked for, also of a failure."""
+    assert "input" not in run(str, with_input=False)
+    assert "input" not in run(int, with_input=False)
+    assert "input" not in run(str, item_of(b"{"), with_input=False)
+
+
+def test_keyword_arguments() -> None:
+    """An object's fields are arguments; what is no object is no call."""
+    assert run(lambda a, b: a + b, item_of(b'{"b": 1, "a": 2}'), by_keyword=True)["result"] == 3
+    assert run(lambda a: a, item_of({"a": "x"}), by_keyword=True)["result"] == "x"
+    record = run(pytest.fail, item_of(b"[1]", line=9), by_keyword=True)
+    assert record["error"]["type"] == "InputNotObject"
+    assert record["error"]["message"].startswith("in.jsonl line 9 is no object")
+
+
+@pytest.mark.parametrize(("retries", "again"), [
+    ((), False), (None, True), (("KeyError",), True), (("LookupError",), True), (("ValueError",), False),
+])  # fmt: skip  # a line each
+def test_exceptions_that_are_worth_a_retry(retries: tuple[str, ...] | None, again: bool) -> None:
+    """By the names of their classes, or of a base."""
+    call = Call({}.__getitem__, retries=retries)
+    if again:
+        with pytest.raises(CallFailed):
+            call(("id", "x"))
+    else:
+        assert call(("id", "x"))[3] is not None
 
 
 def test_record_of_a_crash() -> None:

@@ -6,23 +6,24 @@ import random
 
 import pytest
 
+from forkful.apps.mapping.calls import Failure
 from forkful.apps.mapping.inputs import Item
-from forkful.apps.mapping.records import Failure, Record
+from forkful.apps.mapping.records import Record
 from forkful.apps.mapping.summary import Durations, Summary
 
 
 def item(name: str) -> Item:
     """An input called *name*."""
-    return Item(f"id-{name}", name, f'"{name}"')
+    return Item(f"id-{name}", name, 1, "in.txt", 1)
 
 
 def test_counts_and_groups() -> None:
     """Failures are grouped by type with their first example; crashes have no time."""
     summary = Summary(processes=2, output="out.jsonl")
-    summary.add(item("a"), Record(b"", 1.0, None))
-    summary.add(item("b"), Record(b"", 3.0, Failure("ValueError", "bad b", "Traceback…")))
-    summary.add(item("c"), Record(b"", 2.0, Failure("ValueError", "bad c", "Traceback…")))
-    summary.add(item("d"), Record(b"", None, Failure("WorkerDied", "gone")))
+    summary.add(item("a"), Record(b"", None, 1.0, None))
+    summary.add(item("b"), Record(b"", None, 3.0, Failure("ValueError", "bad b", "Traceback…")))
+    summary.add(item("c"), Record(b"", None, 2.0, Failure("ValueError", "bad c", "Traceback…")))
+    summary.add(item("d"), Record(b"", None, None, Failure("WorkerDied", "gone")))
     assert (summary.done, summary.failed, summary.busy) == (4, 3, 6.0)
     assert [(kind, group.count, group.id) for kind, group in summary.errors.items()] == [
         ("ValueError", 2, "id-b"),
@@ -34,8 +35,8 @@ def test_counts_and_groups() -> None:
 def test_inputs_that_ran_out_of_time() -> None:
     """Nobody measured them to their end, but they are the slowest of all."""
     summary = Summary(processes=1, output="")
-    summary.add(item("quick"), Record(b"", 1.0, None))
-    summary.add(item("stuck"), Record(b"", None, Failure("TaskTimeout", "stopped"), at_least=30.0))
+    summary.add(item("quick"), Record(b"", None, 1.0, None))
+    summary.add(item("stuck"), Record(b"", None, None, Failure("TaskTimeout", "stopped"), at_least=30.0))
     assert summary.busy == 31.0
     assert summary.durations.quantile(1.0) == pytest.approx(30.0, rel=0.005)
     assert [(slow.seconds, slow.id, slow.is_least) for slow in summary.slowest] == [
@@ -47,7 +48,7 @@ def test_inputs_that_ran_out_of_time() -> None:
 def test_the_end_of_a_message_is_kept() -> None:
     """However long it is: the end says what to do."""
     summary = Summary(processes=1, output="")
-    summary.add(item("a"), Record(b"", None, Failure("E", "it\nwas " + "very " * 1000 + "long; do this")))
+    summary.add(item("a"), Record(b"", None, None, Failure("E", "it\nwas " + "very " * 1000 + "long; do this")))
     message = summary.errors["E"].message
     assert len(message) <= 210
     assert (message[:6], message[-9:]) == ("it was", "; do this")
@@ -59,7 +60,7 @@ def test_keeps_the_slowest_few() -> None:
     numbers = list(range(1000))
     random.Random(1).shuffle(numbers)
     for number in numbers:
-        summary.add(item(str(number)), Record(b"", float(number), None))
+        summary.add(item(str(number)), Record(b"", None, float(number), None))
     assert [slow.seconds for slow in summary.slowest] == [999, 998, 997, 996, 995]
 
 

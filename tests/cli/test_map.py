@@ -257,7 +257,9 @@ def test_output_is_not_overwritten_by_accident(shell: Shell) -> None:
     before = shell.out.read_bytes()
     done = shell.run("map", "work.py:length", "in.txt", "-o", "out.jsonl")
     assert (done.returncode, shell.out.read_bytes()) == (2, before)
-    assert done.stderr == "forkful: out.jsonl: is not empty; remove it, or say --overwrite\n"
+    assert done.stderr == (
+        "forkful: out.jsonl: is not empty; go on with it by --resume, replace it by --overwrite, or remove it\n"
+    )
     assert shell.run("map", "work.py:length", "in.txt", "-o", "out.jsonl", "--overwrite").returncode == 0
     assert shell.records()["a"]["result"] == 1
 
@@ -377,43 +379,6 @@ def test_working_directory_that_is_gone(shell: Shell) -> None:
     assert shell.records()["[1]"]["result"] == [1]
 
 
-def test_interrupt(shell: Shell) -> None:
-    """Ctrl-C: back at once, whole lines, a word on how far it came, 130, and no process is left."""
-    shell.write("in.txt", *map(str, range(50)))
-    with shell.start(
-        "map", "work.py:say_and_hang", "in.txt", "-o", "out.jsonl", "-j", "2", start_new_session=True
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("begun")
-        pressed = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        err = process.stderr.read()  # to its end: every process that had it is gone
-        code = process.wait(timeout=60)
-        took = time.monotonic() - pressed
-    assert code == 130
-    assert "Traceback" not in err
-    assert re.search(r"forkful: interrupted after .+: 0 done: 0 ok, 0 failed -> nothing written\n", err)
-    assert took < 10  # on an idle machine 0.1; a bound that only a hang exceeds
-    assert not shell.out.exists()
-
-
-def test_interrupt_keeps_what_is_done(shell: Shell) -> None:
-    """The records written before a Ctrl-C are whole, and the last words count them, but for the one just written."""
-    with shell.start("map", "work.py:hang", "-", "-j", "2", stdin=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdin.write("a\nb\nhang\n")
-        process.stdin.flush()
-        lines = [process.stdout.readline() for _ in range(2)]
-        os.killpg(process.pid, signal.SIGINT)
-        err = process.stderr.read()
-        assert process.wait(timeout=60) == 130
-        assert process.stdout.read() == ""
-    assert re.match(r"forkful: interrupted after .+: [12] done: [12] ok, 0 failed -> standard output\n", err)
-    assert sorted(json.loads(line)["result"] for line in lines) == ["a", "b"]
-
-
 def test_bar_on_a_terminal(shell: Shell) -> None:
     """On a terminal a bar shows what is done of the total, failures, and workers."""
     shell.write("in.txt", "1", "2", "x")
@@ -434,6 +399,8 @@ def test_bar_while_an_input_takes_long(shell: Shell) -> None:
         command = ("map", "work.py:hang", "in.txt", "-o", "out.jsonl", "-j", "1")
         with terminal.start(shell, *command, start_new_session=True) as process:
             text = terminal.read(until="2/3")
+            os.killpg(process.pid, signal.SIGINT)
+            terminal.read(until="once more")
             os.killpg(process.pid, signal.SIGINT)
             end = terminal.read()
             assert process.wait(timeout=60) == 130

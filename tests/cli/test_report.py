@@ -8,8 +8,9 @@ import time
 import pytest
 
 from forkful.apps.mapping import Summary
+from forkful.apps.mapping.calls import Failure
 from forkful.apps.mapping.inputs import Item
-from forkful.apps.mapping.records import Failure, Record
+from forkful.apps.mapping.records import Record
 from forkful.cli._progress import fit, progress_line, watching
 from forkful.cli._report import report, spell_seconds
 
@@ -18,7 +19,7 @@ def summary_of(*records: Record, **facts: object) -> Summary:
     """The summary after *records*, at the end of ten seconds."""
     summary = Summary(processes=2, output="out.jsonl", _begun=0.0, _ended=10.0, **facts)  # type: ignore[arg-type]
     for number, record in enumerate(records):
-        summary.add(Item(f"id{number}", None, f'"input {number}"'), record)
+        summary.add(Item(f"id{number}", f"input {number}", number, "in.txt", number), record)
     return summary
 
 
@@ -26,10 +27,10 @@ def test_report() -> None:
     """Counts, times, failures by type with an example, slowest inputs."""
     value_error = Failure("ValueError", "bad\nthing")
     records = [
-        Record(b"", 4.0, None),
-        Record(b"", 2.0, value_error),
-        Record(b"", 2.0, value_error),
-        Record(b"", None, Failure("WorkerDied", "it died")),
+        Record(b"", None, 4.0, None),
+        Record(b"", None, 2.0, value_error),
+        Record(b"", None, 2.0, value_error),
+        Record(b"", None, None, Failure("WorkerDied", "it died")),
     ]
     assert list(report(summary_of(*records))) == [
         "forkful: 4 done in 10.0 s: 1 ok, 3 failed -> out.jsonl",
@@ -49,7 +50,7 @@ def test_report_of_nothing() -> None:
 
 def test_report_of_an_interrupted_map() -> None:
     """The first line says how far it came, and where that is; no other says it again."""
-    lines = list(report(summary_of(Record(b"", 1.0, None), interrupted=True, total=5)))
+    lines = list(report(summary_of(Record(b"", None, 1.0, None), interrupted=True, total=5)))
     assert lines[0] == "forkful: interrupted after 10.0 s: 1 of 5 done: 1 ok, 0 failed -> out.jsonl"
     assert sum(line.startswith("forkful: ") for line in lines) == 1
     lines = list(report(summary_of(interrupted=True)))
@@ -60,7 +61,7 @@ def test_long_examples_are_cut() -> None:
     """An input of a megabyte does not fill the terminal, and the end of the message, what to do, is still there."""
     summary = Summary(processes=1, output="out.jsonl")
     failure = Failure("ValueError", "x" * 100_000 + "; do this")
-    summary.add(Item("id", None, f'"{"y" * 100_000}"'), Record(b"", 1.0, failure))
+    summary.add(Item("id", "y" * 100_000, 1, "in.txt", 1), Record(b"", None, 1.0, failure))
     assert all(len(line) < 280 for line in report(summary))
     (line,) = (line for line in report(summary) if line.startswith("  failed"))
     assert line.startswith('  failed       1 x ValueError, such as id "yyy')
@@ -69,9 +70,9 @@ def test_long_examples_are_cut() -> None:
 
 def test_slowest_inputs() -> None:
     """Only those that are slow; of one that ran out of time, what it took at least."""
-    quick, slow = Record(b"", 0.009, None), Record(b"", 0.5, None)
+    quick, slow = Record(b"", None, 0.009, None), Record(b"", None, 0.5, None)
     assert not any(line.startswith("  slowest") for line in report(summary_of(quick, quick)))
-    stuck = Record(b"", None, Failure("TaskTimeout", "stopped"), at_least=30.0)
+    stuck = Record(b"", None, None, Failure("TaskTimeout", "stopped"), at_least=30.0)
     assert [line for line in report(summary_of(quick, slow, stuck)) if line.startswith("  slowest")] == [
         '  slowest > 30.0 s  id2 "input 2"',
         '  slowest   500 ms  id1 "input 1"',
@@ -97,7 +98,7 @@ def test_seconds_in_words(seconds: float, text: str) -> None:
 
 def test_progress_line() -> None:
     """Done, failed, rate, and what is left when the total is known."""
-    records = [Record(b"", 1.0, None)] * 19 + [Record(b"", 1.0, Failure("E", ""))]
+    records = [Record(b"", None, 1.0, None)] * 19 + [Record(b"", None, 1.0, Failure("E", ""))]
     assert progress_line(summary_of(*records)) == "forkful: 20 done, 1 failed, 2.0/s"
     assert progress_line(summary_of(*records, total=60)) == "forkful: 20 of 60 done, 1 failed, 2.0/s, 20.0 s left"
     assert progress_line(summary_of(*records, total=20)) == "forkful: 20 of 20 done, 1 failed, 2.0/s"
@@ -106,7 +107,7 @@ def test_progress_line() -> None:
 
 def test_room_beside_the_bar() -> None:
     """What matters least goes first, and the line is never longer than the terminal; bar and count stay."""
-    summary = summary_of(*[Record(b"", 1.0, None)] * 1200, total=2400)
+    summary = summary_of(*[Record(b"", None, 1.0, None)] * 1200, total=2400)
     shown = {columns: fit(columns, summary) for columns in range(20, 121)}
     assert shown[120] == (40, "1,200/2,400  0 failed  ETA 10.0 s  2 workers  120/s  10.0 s")
     assert shown[69] == (16, "1,200/2,400  0 failed  ETA 10.0 s  2 workers  120/s  10.0 s"[:-8])
@@ -135,7 +136,7 @@ def test_plain_lines(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     monkeypatch.setattr("forkful.cli._progress._LINE_EVERY", 0.001)
     with watching(True, records_on_stdout=True) as watcher:
         assert watcher is not None
-        watcher(summary_of(Record(b"", 1.0, None), total=2))
+        watcher(summary_of(Record(b"", None, 1.0, None), total=2))
         deadline = time.monotonic() + 30
         err = ""
         while err.count("\n") < 2 and time.monotonic() < deadline:

@@ -38,8 +38,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["map"], "missing argument 'FUNC'; see `forkful map --help`"),
         (["map", "work.py:echo"], "missing argument 'INPUTS...'; see `forkful map --help`"),
         ([*GOOD, "-x"], "no such option '-x'; see `forkful map --help`"),
-        ([*GOOD, "--retrys"], "no such option '--retrys'; did you mean '--retries'?\n"),
-        ([*GOOD, "--progres"], "no such option '--progres'; did you mean '--no-progress' or '--progress'?\n"),
+        (
+            [*GOOD, "--retrys"],
+            "no such option '--retrys'; did you mean '--retries' or '--retry-failed' or '--retry-on'?\n",
+        ),
+        (
+            [*GOOD, "--progres"],
+            "no such option '--progres'; did you mean '--logs' or '--no-progress' or '--progress'?\n",
+        ),
         ([*GOOD, "-j"], "option '-j' requires an argument; see `forkful map --help`"),
         ([*GOOD, "-j", "0"], "--jobs: '0' is too few processes; write 1 or more"),
         ([*GOOD, "-j", "-2"], "--jobs: '-2' is too few processes; write 1 or more"),
@@ -65,7 +71,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["map", "work.py:echo", "in.txt", "-o", "no/out.jsonl"], "no/out.jsonl: there is no directory no; make it"),
         (["map", "work.py:echo", "in.txt", "-o", "/proc/out.jsonl"], "/proc/out.jsonl: cannot be written: "),
         (["map", "work.py:echo", "in.txt", "-o", "."], ".: is a directory; name a file in it"),
-        (["map", "work.py:echo", "in.txt", "-o", "old.jsonl"], "old.jsonl: is not empty; remove it, or say"),
+        (["map", "work.py:echo", "in.txt", "-o", "old.jsonl"], "old.jsonl: is not empty; go on with it by"),
         (["map", "work.py:echo", "in.txt", "-o", "in.txt", "--overwrite"], "in.txt: is an input too; write"),
         (
             ["map", "work.py:echo", "in.txt", "-o", "work.py", "--overwrite"],

@@ -111,8 +111,9 @@ def _end_of_standard_library() -> int:
     return len(sys.path)
 
 
-def find_function(spec: str, *, arguments: int = 1, stdout_is_taken: bool = True) -> FunctionRef:
-    """The reference for *spec*, after a look that the function is there and can be called with so many *arguments*.
+def find_function(spec: str, *, arguments: int | list[str] | None = 1, stdout_is_taken: bool = True) -> FunctionRef:
+    """The reference for *spec*, after a look that the function is there and can be called with so many *arguments*,
+    or with those of these names; None: nobody knows with which.
 
     Modules are imported in this process; what they print while they are goes to standard error when *stdout_is_taken*.
     Raises `UsageProblem`.
@@ -158,8 +159,10 @@ def _find(ref: FunctionRef, source: str) -> Any:
     return found
 
 
-def check_function(found: Any, name: str, *, arguments: int) -> None:
-    """See that a call of *found* with so many *arguments* (0 or 1) does something; calls it *name*.
+def check_function(found: Any, name: str, *, arguments: int | list[str] | None) -> None:
+    """See that a call of *found* with *arguments* does something; calls it *name*.
+
+    *arguments*: how many (0 or 1), or their names; None: nobody knows.
 
     Raises `UsageProblem`.  What cannot be known is taken: some builtins do not tell their arguments.
     """
@@ -176,10 +179,17 @@ def check_function(found: Any, name: str, *, arguments: int) -> None:
         signature = inspect.signature(found, follow_wrapped=False)
     except Exception:  # a builtin that does not tell, or an object that makes trouble
         return
+    if arguments is None:
+        return
     try:
-        signature.bind(*[None] * arguments)
+        if isinstance(arguments, list):
+            signature.bind(**dict.fromkeys(arguments))
+        else:
+            signature.bind(*[None] * arguments)
     except TypeError as error:
         how = "with one argument, the input" if arguments else "without arguments"
+        if isinstance(arguments, list):
+            how = f"with the columns {', '.join(arguments)}"
         raise UsageProblem(f"{name} cannot be called {how}: {error}; name a function that can") from error
 
 

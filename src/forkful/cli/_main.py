@@ -22,6 +22,7 @@ __all__ = ["run"]
 # name: (module, what it does).  A command's module is imported when it is asked for, so that help comes at once.
 _COMMANDS = {
     "map": ("._map", "Run a Python function over files of inputs, one JSON line for each."),
+    "completion": ("._completion", "Print a script that completes commands and options in your shell."),
 }
 
 # What the system says when standard output takes nothing.  What else a command writes, it looks after itself.

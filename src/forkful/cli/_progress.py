@@ -108,7 +108,7 @@ class _Bar:
         width, text = fit(self._progress.console.width, summary)
         bar, _ = self._columns
         bar.bar_width = width
-        self._progress.update(self._task, total=summary.total, completed=summary.done, text=text)
+        self._progress.update(self._task, total=summary.total, completed=summary.done + summary.skipped, text=text)
         self._progress.refresh()
 
     def close(self, summary: Summary) -> None:
@@ -135,10 +135,10 @@ def fit(columns: int, summary: Summary) -> tuple[int, str]:
     total = "?" if summary.total is None else f"{summary.total:,}"
     left = _spell_left(summary)
     parts = {
-        "count": f"{summary.done:,}/{total}",
+        "count": f"{summary.done + summary.skipped:,}/{total}",
         "failed": f"{summary.failed:,} failed",
         "left": f"ETA {left}" if left else "",
-        "workers": f"{summary.processes} workers",
+        "workers": _spell_workers(summary),
         "rate": _spell_rate(summary),
         "took": spell_seconds(summary.wall),
     }
@@ -156,16 +156,21 @@ def progress_line(summary: Summary) -> str:
     total = "" if summary.total is None else f" of {summary.total:,}"
     left = _spell_left(summary)
     return (
-        f"forkful: {summary.done:,}{total} done, {summary.failed:,} failed, {_spell_rate(summary)}"
+        f"forkful: {summary.done + summary.skipped:,}{total} done, {summary.failed:,} failed, {_spell_rate(summary)}"
         f"{f', {left} left' if left else ''}"
     )
 
 
 def _spell_left(summary: Summary) -> str:
     """How long the rest will take if it goes on like this; empty when nobody knows, and when there is no rest."""
-    if summary.total is None or not 0 < summary.done < summary.total:
+    if summary.total is None or not 0 < summary.done < summary.total - summary.skipped:
         return ""
-    return spell_seconds(summary.wall * (summary.total - summary.done) / summary.done)
+    return spell_seconds(summary.wall * (summary.total - summary.skipped - summary.done) / summary.done)
+
+
+def _spell_workers(summary: Summary) -> str:
+    busy = summary.ask_busy
+    return f"{summary.processes} workers" if busy is None else f"{busy()}/{summary.processes} busy"
 
 
 def _spell_rate(summary: Summary) -> str:

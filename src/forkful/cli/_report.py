@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
-from forkful.apps.mapping import Summary
+from forkful.apps.mapping import Status, Summary
 from forkful.apps.problems import one_line
 
 from ._console import say
 
-__all__ = ["print_report", "report", "spell_seconds"]
+__all__ = ["print_report", "report", "report_status", "spell_seconds"]
 
 _INPUT, _MESSAGE = 60, 160  # characters of an example
 _SLOW = 0.01  # seconds: what takes less is not worth a line
@@ -27,6 +28,8 @@ def report(summary: Summary) -> Iterator[str]:
     if summary.interrupted:
         total = "" if summary.total is None else f" of {summary.total:,}"
         head = f"interrupted after {wall}: {summary.done:,}{total} done"
+    elif summary.halted is not None:
+        head = f"halted ({summary.halted}) after {wall}: {summary.done:,} done"
     where = summary.output if summary.done or not summary.interrupted else "nothing written"
     yield f"forkful: {head}: {summary.done - summary.failed:,} ok, {summary.failed:,} failed -> {where}"
     p50, p95 = summary.durations.quantile(0.5), summary.durations.quantile(0.95)
@@ -36,6 +39,9 @@ def report(summary: Summary) -> Iterator[str]:
             f"  an input took {spell_seconds(p50)} (p50), {spell_seconds(p95)} (p95); "
             f"{workers} {summary.utilisation:.0%} busy"
         )
+    if summary.before:
+        failed = f", {summary.failed_before:,} of them failed" if summary.failed_before else ""
+        yield f"  before  {summary.before:>6,} were done by an earlier run{failed}"
     for kind, group in sorted(summary.errors.items(), key=lambda pair: -pair[1].count):
         # Of a message the end matters most: it says what to do.
         example = f"{_cut(group.input)}: {one_line(group.message, _MESSAGE)}"
@@ -44,6 +50,26 @@ def report(summary: Summary) -> Iterator[str]:
         if slow.seconds >= _SLOW:
             took = f"{'> ' if slow.is_least else ''}{spell_seconds(slow.seconds)}"
             yield f"  slowest {took:>8}  {slow.id} {_cut(slow.input)}"
+    if summary.can_resume and (summary.interrupted or summary.halted is not None):
+        yield "  the same command with --resume does the rest"
+    elif summary.can_resume and (summary.failed or summary.failed_before):
+        yield "  the same command with --retry-failed tries those again"
+
+
+def report_status(status: Status) -> Iterator[str]:
+    """What `forkful map --status` says."""
+    job = status.job
+    yield f"{status.output}: {status.state}"
+    total = "" if job is None or job.total is None else f" of {job.total:,}"
+    yield f"  done    {status.done:>9,}{total}"
+    yield f"  failed  {status.failed:>9,}"
+    for kind, count in sorted(status.kinds.items(), key=lambda pair: -pair[1]):
+        yield f"  {'':7} {count:>9,} x {kind}"
+    if job is not None:
+        file = "" if job.function.file is None else f"{job.function.file}:"
+        yield f"  function {file}{job.function.name}"
+        yield f"  inputs   {' '.join(job.inputs)}"
+        yield f"  begun    {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(job.begun))}, process {job.pid}"
 
 
 def spell_seconds(seconds: float) -> str:

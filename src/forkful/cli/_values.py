@@ -9,7 +9,7 @@ import click
 from forkful import cpu_count
 from forkful.apps.spellings import parse_duration, parse_jobs
 
-__all__ = ["Count", "Duration", "Jobs"]
+__all__ = ["Count", "Duration", "Jobs", "Timeout"]
 
 
 class Count(click.ParamType[int]):
@@ -36,6 +36,18 @@ class Duration(click.ParamType[float]):
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Timeout(click.ParamType[Any]):
+    """A time, or a share of the median: ``300%``, which stays as it is."""
+
+    name = "time|n%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Seconds, or the share as text, or a usage error that shows the spelling."""
+        if str(value).strip().endswith("%"):
+            return str(value)
+        return Duration().convert(value, param, ctx)
 
 
 class Jobs(click.ParamType[int]):

@@ -9,7 +9,9 @@ One direction: `inputs` makes items, `job` hands their arguments to the pool, `c
 `records` makes a line of what came back, `output` writes it, `summary` counts it.
 """
 
-from .job import map_file
+from .control import Control
+from .job import list_inputs, map_file
+from .status import Status, read_status
 from .summary import Summary
 
-__all__ = ["Summary", "map_file"]
+__all__ = ["Control", "Status", "Summary", "list_inputs", "map_file", "read_status"]

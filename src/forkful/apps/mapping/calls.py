@@ -1,45 +1,53 @@
-"""The workers' side of a map: set a worker up, run the function on one argument, measure it.  Runs in the workers.
+"""The workers' side of a map: set a worker up, run the function on one input, measure it, write its record.
 
-What goes back is small and can always be pickled: the result as JSON text, a failure as three strings.  So no result
-and no exception of the user's can break the way back.
+Runs in the workers: there are more of them than of the process that feeds them, so what can be done here is done here.
+What goes back is small and can always be pickled: the record as bytes, a failure as three strings.  So no result and no
+exception of the user's can break the way back.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from forkful.apps.functions import FunctionRef
 
-from .jsontext import NotJSONError, to_json
+from .inputs import Raw, Unreadable, decode
+from .jsontext import NotJSONError, quote, to_json
 
-__all__ = ["UNREADABLE", "Answer", "Call", "CallFailed", "Prepare", "SetUpFailed"]
+__all__ = ["Answer", "Call", "CallFailed", "Failure", "Prepare", "SetUpFailed", "compose"]
 
-UNREADABLE = ("forkful", "unreadable input")  # stands for the argument of a line that has none
 
-# When the call began (seconds since the epoch), how long it took (seconds), its result as JSON or None, and why there
-# is none.  A plain tuple: one is pickled for each input.
-Answer = tuple[float, float, str | None, str | None]
+class Failure(NamedTuple):
+    """Why an input has no result."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+# The record, as if the first attempt had made it, or None where there is none; when the call began (seconds since the epoch)
+# and how long it took; why there is no result.  Plain tuples: one is pickled for each input.
+Answer = tuple[bytes | None, float, float, tuple[str, str, str | None] | None]
 
 
 class CallFailed(Exception):
     """The function raised.  Raised again, and not returned, so that the pool's ``retries=`` sees it.
 
-    ``args``: when the call began, how long it took, the exception's type, message and traceback.
+    ``args``: when the call began, how long it took, why it has no result.
     """
 
-    def __init__(self, started: float, seconds: float, kind: str, message: str, trace: str) -> None:
-        super().__init__(started, seconds, kind, message, trace)
+    def __init__(self, started: float, seconds: float, failure: Failure) -> None:
+        super().__init__(started, seconds, failure)
         self.started = started
         self.seconds = seconds
-        self.kind = kind
-        self.message = message
-        self.trace = trace
+        self.failure = failure
 
 
 class SetUpFailed(Exception):
@@ -55,11 +63,49 @@ class SetUpFailed(Exception):
         self.message = message
 
 
+def compose(
+    identity: str,
+    text: str | None,
+    end: str | Failure,
+    attempts: int,
+    pid: int | None,
+    times: tuple[float, float] | None,
+) -> bytes:
+    """The line around *end*: the result as JSON, or the failure.  Put together as text: every part is JSON already.
+
+    *text* is the input as JSON, None to leave it out; *times*: when the last attempt began, and how long it took.
+    """
+    shown = "" if text is None else f'"input": {text}, '
+    if isinstance(end, str):
+        what = f'"ok": true, "result": {end}'
+    else:
+        kind, message, trace = end
+        shown_trace = "null" if trace is None else quote(trace)
+        error = f'{{"type": {quote(kind)}, "message": {quote(message)}, "traceback": {shown_trace}}}'
+        what = f'"ok": false, "error": {error}'
+    started, seconds = ("null", "null") if times is None else (f"{times[0]:.6f}", f"{times[1]:.6f}")
+    return (
+        f'{{"id": {quote(identity)}, {shown}{what}, "attempts": {attempts}, "pid": {"null" if pid is None else pid}, '
+        f'"started": {started}, "seconds": {seconds}}}\n'
+    ).encode("ascii")
+
+
 @dataclass(frozen=True)
 class Call:
-    """The function as the pool calls it: takes an argument, gives an `Answer`, raises nothing but `CallFailed`."""
+    """The function as the pool calls it: takes an input's id and what was read, gives an `Answer`.
 
-    target: FunctionRef | Callable[[Any], Any]
+    Attributes:
+        target: the function.
+        by_keyword: an object, or a row, is its keyword arguments.
+        with_input: a record holds its input.
+        retries: the names of the exceptions for which another attempt is worth it: then `CallFailed` is raised; an empty
+            tuple for none; None for all.
+    """
+
+    target: FunctionRef | Callable[..., Any]
+    by_keyword: bool = False
+    with_input: bool = True
+    retries: tuple[str, ...] | None = ()
 
     @property
     def __name__(self) -> str:
@@ -67,25 +113,44 @@ class Call:
         target = self.target
         return target.attribute if isinstance(target, FunctionRef) else getattr(target, "__name__", repr(target))
 
-    def __call__(self, argument: Any) -> Answer:
+    def __call__(self, element: tuple[str, Raw]) -> Answer:
         """Run the function; see the module."""
-        if argument == UNREADABLE:
-            return 0.0, 0.0, None, None
-        target = self.target
-        function = target.load() if isinstance(target, FunctionRef) else target
+        identity, raw = element
+        try:
+            value, text = decode(raw)
+            if self.by_keyword and not isinstance(value, dict):
+                raise Unreadable("InputNotObject", "is no object, whose fields --kwargs could pass as arguments")
+        except Unreadable as problem:
+            return None, 0.0, 0.0, (*problem.args, None)
+        function = self.target.load() if isinstance(self.target, FunctionRef) else self.target
         started, begun = time.time(), time.perf_counter()
         try:
-            result = function(argument)
+            result = function(**value) if self.by_keyword else function(value)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the input's errors too
             seconds = time.perf_counter() - begun
-            raise CallFailed(started, seconds, *_describe(error)) from None
+            failure = Failure(*_describe(error))
+            if self._is_worth_a_retry(error):
+                raise CallFailed(started, seconds, failure) from None
+        else:
+            seconds = time.perf_counter() - begun
+            try:
+                end = to_json(result)
+            except NotJSONError as error:
+                failure = Failure("ResultNotJSON", f"the result cannot be written: {error}")
+            else:
+                shown = text if self.with_input else None
+                line = compose(identity, shown, end, 1, os.getpid(), (started, seconds))
+                return line, started, seconds, None
         finally:
             _flush()
-        seconds = time.perf_counter() - begun
-        try:
-            return started, seconds, to_json(result), None
-        except NotJSONError as error:
-            return started, seconds, None, str(error)
+        shown = text if self.with_input else None
+        line = compose(identity, shown, failure, 1, os.getpid(), (started, seconds))
+        return line, started, seconds, (failure.type, failure.message, failure.traceback)
+
+    def _is_worth_a_retry(self, error: BaseException) -> bool:
+        if self.retries is None:
+            return True
+        return any(kind.__qualname__ in self.retries or kind.__name__ in self.retries for kind in type(error).__mro__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +169,11 @@ class Prepare:
 
     def __call__(self) -> None:
         """Set this worker up; raises `SetUpFailed`, which stops the job."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                # Sent to the whole group, as by `timeout` or a terminal that closes: the parent decides what comes of it.
+                # Not SIG_IGN, which programs that the function starts would inherit.
+                signal.signal(number, _leave_to_the_parent)
         if self.stdout_is_taken:
             _send_stdout_to_stderr()
         importing = True
@@ -119,6 +189,10 @@ class Prepare:
             raise SetUpFailed(importing, kind, message) from None
         finally:
             _flush()
+
+
+def _leave_to_the_parent(_number: int, _frame: object) -> None:
+    """A signal handler."""
 
 
 def _send_stdout_to_stderr() -> None:

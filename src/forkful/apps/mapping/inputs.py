@@ -1,152 +1,239 @@
-"""Where inputs come from: files of lines, ``.jsonl`` files, patterns of files, standard input; read as a stream."""
+"""Inputs one at a time, from lines of text, lines of JSON, or rows of tables; read as a stream."""
 
 from __future__ import annotations
 
-import glob
+import csv
 import itertools
 import json
-import os
-import stat
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from forkful.apps.problems import JobStopped, UsageProblem
 
 from .identity import Identities
-from .jsontext import to_json
+from .jsontext import quote, to_json
+from .sources import Source, reading
 
-__all__ = ["Item", "Source", "count_lines", "find_sources", "read_items"]
+__all__ = ["Item", "Problem", "Raw", "Unreadable", "count_inputs", "decode", "find_columns", "read_items", "show"]
 
 _BOM = b"\xef\xbb\xbf"
 _COUNTABLE = 64 * 1024 * 1024  # bytes: a total is worth a fraction of a second of reading, not more
+_FIELD_MOST = 1 << 30  # bytes of one field: the csv module's own limit, 128 kB, is one for texts
+_PACKED = 8  # how many times as large a compressed file may be
 
 
-class Source(NamedTuple):
-    """One file of inputs, or standard input when `path` is None."""
+class Problem(NamedTuple):
+    """Stands for an input that cannot be read: why, and what stood there."""
 
-    path: str | None
-    is_json: bool
-    size: int | None  # bytes; None for what can be read only once: pipes, devices, standard input
+    kind: str
+    message: str
+    line: str
 
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return "standard input" if self.path is None else self.path
 
-    def status(self) -> os.stat_result | None:
-        """What the system says of the file; None when it says nothing: it has gone, or is no file of the system."""
-        try:
-            return os.fstat(sys.stdin.fileno()) if self.path is None else os.stat(self.path)
-        except (OSError, ValueError):
-            return None
+# An input as it was read: a line of text, a line of JSON (bytes), a row by column, or why there is none.  What it means is
+# found out where it is used, in the worker: see `decode`.
+Raw = str | bytes | dict[str, str] | Problem
 
 
 class Item(NamedTuple):
     """One input."""
 
     id: str
-    argument: Any
-    text: str  # the argument as JSON; for a line that cannot be read, the line as a JSON string
-    problem: str | None = None  # why the line has no argument
+    raw: Raw
+    number: int  # of all inputs, from 1
+    source: str
+    line: int  # of its source, from 1
 
 
-def find_sources(inputs: Sequence[str]) -> list[Source]:
-    """The files that *inputs* name, in this order; a pattern's files sorted.  Opens nothing.  Raises `UsageProblem`."""
-    sources = [source for name in inputs for source in _find(name)]
-    if not sources:
-        raise UsageProblem("no inputs; name a file, a pattern such as 'in/*.jsonl', or - for standard input")
-    if sum(source.path is None for source in sources) > 1:
-        raise UsageProblem("standard input is named twice; write - once")
-    return sources
+class Unreadable(Exception):
+    """The input has no value.  ``args``: the type of its failure, and why."""
 
 
-def _find(name: str) -> Iterator[Source]:
-    if not name:
-        raise UsageProblem("an input has no name (an empty shell variable?); name a file, or - for standard input")
-    if name == "-":
-        if sys.stdin is None:
-            raise UsageProblem("standard input is closed; name a file instead of -")
-        yield Source(None, is_json=False, size=None)
-        return
-    paths = [name]
-    if not os.path.exists(name) and glob.has_magic(name):  # a file named in[1].txt is a file first
-        paths = sorted(glob.glob(name, recursive=True))
-        if not paths:
-            raise UsageProblem(f"{name}: no file matches; check the pattern")
-    for path in paths:
-        yield _look_at(path)
-
-
-def _look_at(path: str) -> Source:
+def decode(raw: Raw) -> tuple[Any, str]:
+    """The value of an input, and the same as JSON text.  Raises `Unreadable`."""
+    if type(raw) is str:
+        return raw, quote(raw)
     try:
-        status = os.stat(path)
-    except OSError as error:
-        raise UsageProblem(f"{path}: cannot be read: {error.strerror}; check the path") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise UsageProblem(f"{path}: is a directory; name its files, such as '{path.rstrip(os.sep)}/*.txt'")
-    # Not by opening it: the writer of a pipe would see its reader come and go.
-    if not os.access(path, os.R_OK):
-        raise UsageProblem(f"{path}: cannot be read: Permission denied; change its mode, or run as its owner")
-    size = status.st_size if stat.S_ISREG(status.st_mode) else None
-    return Source(path, is_json=path.lower().endswith(".jsonl"), size=size)
+        if type(raw) is bytes:
+            value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+            return value, to_json(value)
+        if type(raw) is dict:
+            return raw, to_json(raw)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise Unreadable("InputNotJSON", f"is not JSON: {error}") from error
+    assert isinstance(raw, Problem)
+    raise Unreadable(raw.kind, raw.message)
 
 
-def read_items(sources: Iterable[Source]) -> Iterator[Item]:
-    """Each input of *sources*, one line at a time.  Raises `JobStopped` when a file cannot be read to its end."""
-    identities = Identities()
+def show(raw: Raw) -> str:
+    """An input as JSON text, whatever it is: one that cannot be read, as it stood there."""
+    try:
+        return decode(raw)[1]
+    except Unreadable:
+        if isinstance(raw, Problem):
+            return quote(raw.line)
+        assert isinstance(raw, bytes)
+        return quote(raw.decode("utf-8", "surrogateescape"))
+
+
+def read_items(
+    sources: Iterable[Source], identities: Identities | None = None, id_field: str | None = None
+) -> Iterator[Item]:
+    """Each input of *sources* that *identities* does not know as done.
+
+    *id_field*: the field or column that names an input; None: its content does.
+
+    Raises `JobStopped` when a file cannot be read to its end.
+    """
+    identities = Identities() if identities is None else identities
+    number = 0
     for source in sources:
-        make = _item_from_json if source.is_json else _item_from_text
-        for number, line in _numbered_lines(source):
-            yield make(identities.name(line), line, source, number)
+        for line, read in _read(source):
+            number += 1
+            raw = read
+            if id_field is None:
+                identity = identities.name(_content(read))
+            else:
+                identity, raw = _name_by_field(identities, read, id_field)
+            if identity is not None:
+                yield Item(identity, raw, number, source.name, line)
 
 
-def count_lines(sources: Sequence[Source], most: int | None = None) -> int | None:
+def _content(raw: Raw) -> bytes:
+    """What the id of an input is made of."""
+    if type(raw) is bytes:
+        return raw
+    if type(raw) is str:
+        return raw.encode("utf-8", "surrogateescape")
+    if type(raw) is dict:
+        return to_json(dict(sorted(raw.items()))).encode()  # columns may be moved about
+    assert isinstance(raw, Problem)
+    return raw.line.encode("utf-8", "surrogateescape")
+
+
+def _name_by_field(identities: Identities, raw: Raw, field: str) -> tuple[str | None, Raw]:
+    """The id of an input (None: it is done), and the input, or why it has no id: then its content names it."""
+    name: Any = None
+    try:
+        value = decode(raw)[0]
+    except Unreadable:
+        return identities.name_unnamed(_content(raw)), raw
+    problem = f"has no field {field!r}; add it, or leave out --id-field"
+    if isinstance(value, dict) and field in value:
+        name = value[field]
+        problem = f"its field {field!r} is {to_json(name)[:40]}, which is no id; write a text or a whole number"
+    elif not isinstance(value, dict):
+        problem = f"is no object with a field {field!r}; write one, or leave out --id-field"
+    kind = "InputWithoutId"
+    if isinstance(name, str | int) and not isinstance(name, bool) and name != "":
+        identity, came_before = identities.name_given(str(name))
+        if not came_before:
+            return identity, raw
+        kind = "DuplicateId"
+        problem = f"has the {field} {str(name)[:40]!r} of an input before it; make them differ, or leave out --id-field"
+    content = _content(raw)
+    return identities.name_unnamed(content), Problem(kind, problem, content.decode("utf-8", "surrogateescape"))
+
+
+def count_inputs(sources: Sequence[Source], most: int | None = None) -> int | None:
     """How many inputs there are, not counting beyond *most*.
 
     None when finding out is not cheap: it is for files that can be read twice, `_COUNTABLE` bytes at most.
     """
-    sizes = [source.size for source in sources]
-    if None in sizes or sum(size or 0 for size in sizes) > _COUNTABLE:
+    size = 0
+    for source in sources:
+        if source.size is None:
+            return None
+        size += source.size * (_PACKED if source.packing else 1)
+    if size > _COUNTABLE:
         return None
-    lines = (line for source in sources for line in _numbered_lines(source))
-    return sum(1 for _ in itertools.islice(lines, most))
+    inputs = (one for source in sources for one in _read(source))
+    return sum(1 for _ in itertools.islice(inputs, most))
 
 
-def _numbered_lines(source: Source) -> Iterator[tuple[int, bytes]]:
-    """The lines that are inputs, without their newlines.  Blank lines are none in JSON; in text, they are."""
+def find_columns(source: Source) -> list[str] | None:
+    """The columns of a table, where a look at its first row costs nothing; None where it does, and of an empty one.
+
+    Raises `UsageProblem` when that row names no columns.
+    """
+    if source.form not in {"csv", "tsv"} or source.size is None:
+        return None
     try:
-        with _open(source) as file:
-            for number, raw in enumerate(file, 1):
-                line = raw[:-1].removesuffix(b"\r") if raw.endswith(b"\n") else raw
-                if number == 1:
-                    line = line.removeprefix(_BOM)
-                if source.is_json and not line.strip():
-                    continue
-                yield number, line
-    except OSError as error:
-        raise JobStopped(f"cannot read {source.name}: {error.strerror}; see to it and start again") from error
+        with reading(source) as file:
+            header = next(_rows(file, source), None)
+    except JobStopped as problem:
+        raise UsageProblem(f"{problem}") from problem
+    except csv.Error as error:
+        raise UsageProblem(f"{source.name}: its first line is no row of a table: {error}; mend it") from error
+    return None if header is None else _check_header(header[1], source)
 
 
-def _open(source: Source) -> BinaryIO:
-    if source.path is None:
-        return open(sys.stdin.fileno(), "rb", closefd=False)
-    return open(source.path, "rb")
+def _check_header(names: list[str], source: Source) -> list[str]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UsageProblem(
+                f"{source.name}: two columns are named {name!r}; give each its own name in the first line"
+            )
+        seen.add(name)
+    return names
 
 
-def _item_from_text(identity: str, line: bytes, _source: Source, _number: int) -> Item:
-    # Bytes that are no UTF-8 become what open() and os take for them: a list of files may name any file.
-    text = line.decode("utf-8", "surrogateescape")
-    return Item(identity, text, json.dumps(text))
+def _read(source: Source) -> Iterator[tuple[int, Raw]]:
+    """The inputs of *source*, each with the number of its line."""
+    with reading(source) as file:
+        if source.form == "text":
+            for number, line in _lines(file):
+                # Bytes that are no UTF-8 become what open() and os take for them: a list of files may name any file.
+                yield number, line.decode("utf-8", "surrogateescape")
+        elif source.form == "jsonl":
+            for number, line in _lines(file):
+                if line.strip():
+                    yield number, line
+        else:
+            yield from _read_table(file, source)
 
 
-def _item_from_json(identity: str, line: bytes, source: Source, number: int) -> Item:
+def _lines(file: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines without their newlines; a byte order mark before the first is none of it."""
+    for number, raw in enumerate(file, 1):
+        line = raw[:-1].removesuffix(b"\r") if raw.endswith(b"\n") else raw
+        yield number, line.removeprefix(_BOM) if number == 1 else line
+
+
+def _rows(file: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table, header included, each with the number of its last line; blank lines are none."""
+    csv.field_size_limit(_FIELD_MOST)
+    lines = (line.decode("utf-8", "surrogateescape") for line in file)
+    first = next(lines, "").removeprefix("\ufeff")
+    reader = csv.reader(itertools.chain([first], lines), delimiter="\t" if source.form == "tsv" else ",", strict=True)
+    for row in reader:
+        if row:
+            yield reader.line_num, row
+
+
+def _read_table(file: Any, source: Source) -> Iterator[tuple[int, Raw]]:
+    rows = _rows(file, source)
     try:
-        argument = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-        return Item(identity, argument, to_json(argument))
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        problem = f"{source.name} line {number} is not JSON: {error}"
-        return Item(identity, None, json.dumps(line.decode("utf-8", "surrogateescape")), problem)
+        header = next(rows, None)
+        if header is None:
+            return
+        try:
+            names = _check_header(header[1], source)
+        except UsageProblem as refusal:  # by now, others have been run
+            raise JobStopped(str(refusal)) from refusal
+        for number, row in rows:
+            if len(row) == len(names):
+                yield number, dict(zip(names, row, strict=True))
+            else:
+                why = f"has {_columns(len(row))}, and the first line names {len(names)}: {', '.join(names)}; mend it"
+                yield number, Problem("InputNotTable", why, ",".join(row))
+    except csv.Error as error:  # a quote that is never closed: where the next row begins is not known
+        raise JobStopped(f"{source.name}: a row cannot be read: {error}; mend it and start again") from error
+
+
+def _columns(count: int) -> str:
+    return "1 column" if count == 1 else f"{count} columns"
 
 
 def _refuse_constant(name: str) -> None:

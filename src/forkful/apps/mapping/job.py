@@ -2,59 +2,121 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forkful import Pool, cpu_count
 from forkful.apps.functions import FunctionRef, check_function, find_function, make_directory_importable
 from forkful.apps.problems import JobStopped, UsageProblem
-from forkful.apps.spellings import MOST_JOBS
-from forkful.errors import InitializerError
+from forkful.errors import InitializerError, TaskCancelled
 
-from .calls import UNREADABLE, Call, Prepare, SetUpFailed
-from .inputs import Item, Source, count_lines, find_sources, read_items
-from .output import Output, check_output
+from . import selection
+from .calls import Call, Prepare, SetUpFailed
+from .control import Control
+from .halting import Halt, parse_halt
+from .identity import Identities
+from .inputs import Item, count_inputs, find_columns, read_items
+from .jobfile import JobFile, Program, check_same, job_path, read_job, write_job
+from .notes import JobLog, Note, TaskLogs, Trace
+from .output import Output, check_notes, check_output, look_back
 from .records import make_record
+from .settings import Settings, Share, read_timeout
+from .sources import Source, find_sources
 from .summary import Summary
 
-__all__ = ["map_file"]
+if TYPE_CHECKING:
+    from forkful import Outcome
+    from forkful.pool import OutcomeIterator
+
+__all__ = ["list_inputs", "map_file"]
 
 Function = Callable[..., Any]
 Progress = Callable[[Summary], None]
 
 _GRACE = 5.0  # seconds that workers get to leave in when all is done
+_SUCCESSES = 5  # that a time-out by the median wants to have seen
+_LEAST_TIMEOUT = 1.0  # seconds: of functions that take less, the median says little about what is too long
 
 
 def map_file(
-    func: str | Callable[[Any], Any],
-    inputs: str | Sequence[str],
-    output: str | None = None,
+    func: str | Function,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None = None,
     *,
     processes: int | None = None,
-    timeout: float | None = None,
+    threads: int = 1,
+    timeout: float | str | None = None,
     retries: int = 0,
+    backoff: float | None = None,
+    retry_on: str | Sequence[str] | None = None,
+    halt: str | Halt | None = None,
+    max_memory: int | str | None = None,
     init: str | Callable[[], object] | None = None,
+    format: str | None = None,  # what users call it
+    kwargs: bool = False,
+    id_field: str | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    force: bool = False,
     overwrite: bool = False,
+    keep_order: bool = False,
+    sample: int | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
+    with_input: bool = True,
+    joblog: str | None = None,
+    trace: str | None = None,
+    logs: str | None = None,
+    fsync: str = "end",
     progress: Progress | None = None,
+    control: Control | None = None,
 ) -> Summary:
     """Call *func* on each input in worker processes; write one record a line (see `records`) as they come.
 
     Args:
         func: ``"module:function"``, ``"path/to/file.py:function"``, or a function; takes one argument.
-        inputs: files, patterns of files, ``"-"`` for standard input.  A line is an argument, a str without its newline;
-            in a file named ``*.jsonl``, the value that the line holds.
+        inputs: files, patterns of files, ``"-"`` for standard input.  A line is an argument, a str without its newline; in a
+            file named ``*.jsonl``, the value that the line holds; of ``*.csv`` and ``*.tsv``, each row after the first as a
+            dict by column.  Files named ``*.gz`` and ``*.zst`` are unpacked.
         output: the file for the records; None or ``"-"`` is standard output.
         processes: the most worker processes; by default as many as this process may use CPUs.
-        timeout: seconds that one attempt at one input may take; None for no limit.
+        threads: inputs that each process works on at once, in threads.
+        timeout: seconds that one attempt at one input may take; or, as ``"300%"``, a share of the median of those that
+            had a result, at least a second, as soon as there are five; None for no limit.
         retries: how often an input is tried again after an exception, a crash or a timeout.
+        backoff: seconds before the second attempt, twice as many before each further one; others run meanwhile.
+        retry_on: names of exceptions (or bases of them) that are worth another attempt; None: all.  A crash and a timeout
+            always are.
+        halt: stop early: ``"now,fail=3"`` (end what runs) or ``"soon,fail=10%"`` (let it end); also ``success=`` and ``done=``.
+        max_memory: a worker that holds more between two inputs is replaced: ``"500MB"``, or bytes.
         init: a function that each worker calls once, without arguments, before its first input.
+        format: what inputs hold, whatever they are named: ``"text"``, ``"jsonl"``, ``"csv"``, ``"tsv"``.
+        kwargs: pass an object, or a row, as keyword arguments.
+        id_field: the field or column that names an input; None: its content does.
+        resume: go on where an earlier run ended, however it ended: inputs that have a record are left out.
+        retry_failed: `resume`, and try those again that failed.
+        force: resume also what another function wrote, or this one before it was changed.
         overwrite: replace an *output* that holds something; else that is refused.  It is replaced with the first record.
-        progress: called with the summary so far: once at the start, then after each record.
+        keep_order: write the records in the order of the inputs.
+        sample: only so many inputs, by chance.
+        shuffle: in an order by chance.
+        seed: of that chance: the same seed, the same choice.
+        with_input: records hold their input.
+        joblog: a file for a line on each input, in the columns of GNU parallel.
+        trace: a file for a trace of what ran where, for ``chrome://tracing``.
+        logs: a directory for what the function writes to its standard streams, a file for each input.
+        fsync: when records are to be safe from a loss of power too: at the ``"end"``, ``"always"``, ``"never"``.
+        progress: called with the summary so far: once at the start, then as records are written.
+        control: stops the map, or changes the number of its processes, while it runs.
 
     An input that fails is a record, never an exception.  Ctrl-C ends the work; the summary says `interrupted`.  SIGTERM
     is left to the caller: by default it ends this process at once, and the workers with it; lines are whole even then.
+
+    Beside *output* stands ``OUTPUT.job``, which `resume` needs.
 
     Raises:
         UsageProblem: something asked for cannot be done; nothing was started, nothing was written.
@@ -64,28 +126,90 @@ def map_file(
     >>> map_file("examples/census.py:census", ["files.txt"], "census.jsonl").failed  # doctest: +SKIP
     0
     """
-    job = _plan(func, inputs, output, init)
-    limits = _Limits(_default_processes() if processes is None else processes, timeout, retries)
-    limits.check()
-    total = count_lines(job.sources, limits.processes if progress is None else None)
-    # A worker is set up before its first input, so all are started at once: no more than there are inputs.
-    processes = limits.processes if total is None else max(1, min(limits.processes, total))
-    with Output(job.output, overwrite=overwrite) as out:
-        summary = Summary(processes, out.name, total if progress is not None else None)
+    settings = Settings(
+        processes=_default_processes() if processes is None else processes,
+        threads=threads,
+        timeout=read_timeout(timeout) if isinstance(timeout, str) else timeout,
+        retries=retries,
+        backoff=backoff,
+        retry_on=(retry_on,) if isinstance(retry_on, str) else None if retry_on is None else tuple(retry_on),
+        halt=_parse(halt) if isinstance(halt, str) else halt,
+        max_memory=max_memory,
+        by_keyword=kwargs,
+        id_field=id_field,
+        resume=resume or retry_failed,
+        retry_failed=retry_failed,
+        force=force,
+        overwrite=overwrite,
+        keep_order=keep_order,
+        sample=sample,
+        shuffle=shuffle,
+        seed=seed,
+        with_input=with_input,
+        joblog=joblog,
+        trace=trace,
+        logs=logs,
+        fsync=fsync,
+    )
+    settings.check()
+    job = _plan(func, inputs, output, init, format, settings)
+    identities = Identities()
+    with Output(job.output, overwrite=overwrite, resume=settings.resume, fsync=fsync) as out:
+        summary = Summary(settings.processes, out.name, threads=threads, can_resume=out.is_file)
+        again = settings.resume and out.holds_something and _go_on(job, settings, out, identities, summary)
+        total = settings.count(count_inputs(job.sources, settings.count_up_to(progress is not None)))
+        # A worker is set up before its first input, so all are started at once: no more than there are inputs.
+        summary.processes = (
+            settings.processes if total is None else max(1, min(settings.processes, -(-total // threads)))
+        )
+        summary.total = total if progress is not None else None
+        run = _Run(job, settings, out, summary, control or Control(), identities, drop_failures=again)
         try:
-            _run(job, limits, out, summary, progress or _ignore)
+            run(progress or _ignore)
         except KeyboardInterrupt:
             summary.interrupted = True
-        except InitializerError as error:
-            stop = _cannot_start(error, job)
-            stop.done = summary.done
-            raise stop from error
-        except JobStopped as stop:
-            stop.done = summary.done
+            run.conclude("interrupted")
+        except BaseException as error:
+            run.conclude("stopped")
+            stop = _cannot_start(error, job) if isinstance(error, InitializerError) else error
+            if isinstance(stop, JobStopped):
+                stop.done = summary.done
+                raise stop from error.__cause__
             raise
         finally:
             summary.end()
     return summary
+
+
+def list_inputs(
+    func: str | Function,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    format: str | None = None,  # as above
+    kwargs: bool = False,
+    id_field: str | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    sample: int | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
+) -> Iterator[Item]:
+    """The inputs that `map_file` would run if it were asked so, in its order.  Nothing is started or written.
+
+    Raises `UsageProblem` as it does.
+    """
+    settings = Settings(
+        by_keyword=kwargs, id_field=id_field, resume=resume or retry_failed, retry_failed=retry_failed,
+        sample=sample, shuffle=shuffle, seed=seed,
+    )  # fmt: skip  # as it was asked
+    settings.check()
+    job = _plan(func, inputs, output, None, format, settings)
+    identities = Identities()
+    if settings.resume and job.output is not None and os.path.exists(job.output) and os.path.getsize(job.output):
+        check_same(job.output, read_job(job.output), job.file, force=True)  # of the rest, a real run tells
+        _mark_done(job.output, settings, identities)
+    return iter(_choose(job, settings, identities))
 
 
 @dataclass(frozen=True)
@@ -96,24 +220,14 @@ class _Job:
     init: FunctionRef | Callable[[], object] | None
     sources: list[Source]
     output: str | None  # None: standard output
+    file: JobFile  # what stands beside it
 
 
-@dataclass(frozen=True)
-class _Limits:
-    processes: int
-    timeout: float | None
-    retries: int
-
-    def check(self) -> None:
-        """Raises `UsageProblem` for what cannot be."""
-        if self.processes < 1:
-            raise UsageProblem(f"processes={self.processes} is too few; ask for 1 or more")
-        if self.processes > MOST_JOBS:
-            raise UsageProblem(f"processes={self.processes} is too many; ask for {MOST_JOBS} or fewer")
-        if self.timeout is not None and self.timeout <= 0:
-            raise UsageProblem(f"timeout={self.timeout} is no time to wait for; give more than 0 seconds, or None")
-        if self.retries < 0:
-            raise UsageProblem(f"retries={self.retries} is less than none; give 0 or more")
+def _parse(halt: str) -> Halt:
+    try:
+        return parse_halt(halt)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
 
 
 def _default_processes() -> int:
@@ -124,27 +238,66 @@ def _default_processes() -> int:
 
 
 def _plan(
-    func: str | Callable[[Any], Any],
-    inputs: str | Sequence[str],
-    output: str | None,
+    func: str | Function,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None,
     init: str | Callable[[], object] | None,
+    form: str | None,
+    settings: Settings,
 ) -> _Job:
     """Check the request; changes nothing outside this process."""
+    output = None if output is None else _path(output)
     if output == "":
         raise UsageProblem("the output has no name; name a file, or - for standard output")
     path = None if output in {None, "-"} else output
-    sources = find_sources([inputs] if isinstance(inputs, str) else inputs)
+    if settings.resume and path is None:
+        raise UsageProblem("standard output cannot be resumed; name a file with -o")
+    names = [_path(inputs)] if isinstance(inputs, str | os.PathLike) else [_path(name) for name in inputs]
+    sources = find_sources(names, form)
+    columns = _check_columns(sources, settings)
     make_directory_importable()
-    target = _find_or_check(func, "func", arguments=1, stdout_is_taken=path is None)
+    arguments = (columns if columns is not None else None) if settings.by_keyword else 1
+    target = _find_or_check(func, "func", arguments=arguments, stdout_is_taken=path is None)
     set_up = None if init is None else _find_or_check(init, "init", arguments=0, stdout_is_taken=path is None)
     # The output last: only an imported module tells which file it came from.
     programs = [one.file for one in (target, set_up) if isinstance(one, FunctionRef) and one.file is not None]
     check_output(path, sources, programs)
-    return _Job(Call(target), set_up, sources, path)
+    notes = [one for one in (settings.joblog, settings.trace) if one is not None]
+    beside = [] if path is None or not _may_be_a_file(path) else [job_path(path)]
+    check_notes([*beside, *notes], path, sources, programs)
+    if beside and not settings.resume:
+        read_job(beside[0].removesuffix(".job"))  # what is no job's is not ours to replace
+    retries = () if not settings.retries else settings.retry_on
+    call = Call(target, settings.by_keyword, settings.with_input, retries)
+    program, init_program = Program.of(target), None if set_up is None else Program.of(set_up)
+    return _Job(
+        call, set_up, sources, path, JobFile(program, init_program, settings.by_keyword, settings.id_field, names)
+    )
+
+
+def _check_columns(sources: Sequence[Source], settings: Settings) -> list[str] | None:
+    """The columns that all tables have, where that is known.  Raises `UsageProblem` for what cannot come of them."""
+    texts = [source.name for source in sources if source.form == "text"]
+    if texts and (settings.by_keyword or settings.id_field):
+        option = "--kwargs" if settings.by_keyword else "--id-field"
+        raise UsageProblem(
+            f"{texts[0]}: its lines are text and have no fields, which {option} needs; use .jsonl, .csv or .tsv, or say --format"
+        )
+    known: list[str] | None = None
+    for source in sources:
+        columns = find_columns(source)
+        if columns is None:
+            continue
+        known = columns
+        if settings.id_field is not None and settings.id_field not in columns:
+            raise UsageProblem(
+                f"{source.name}: has no column {settings.id_field!r}, but {', '.join(columns)}; name one of these with --id-field"
+            )
+    return known
 
 
 def _find_or_check(
-    function: str | Function, role: str, *, arguments: int, stdout_is_taken: bool
+    function: str | Function, role: str, *, arguments: int | list[str] | None, stdout_is_taken: bool
 ) -> FunctionRef | Function:
     """*function* in the form that workers take; raises `UsageProblem`."""
     if isinstance(function, str):
@@ -153,22 +306,246 @@ def _find_or_check(
     return function
 
 
-def _run(job: _Job, limits: _Limits, out: Output, summary: Summary, progress: Progress) -> None:
-    """Feed the pool, write what comes back.  When this is left, however, no worker is left."""
-    pending: dict[int, Item] = {}  # given to the pool and not yet back: as many as the pool reads ahead
-    prepare = Prepare(job.call, job.init, stdout_is_taken=job.output is None)
-    with Pool(summary.processes, initializer=prepare) as pool:
-        progress(summary)
-        for outcome in pool.outcomes(
-            job.call, _arguments(job.sources, pending), timeout=limits.timeout, retries=limits.retries
-        ):
-            item = pending.pop(outcome.index)
-            record = make_record(item, outcome)
-            out.write(record.line)
-            summary.add(item, record)
+def _path(name: str | os.PathLike[str]) -> str:
+    """A file's name as text.  Raises `UsageProblem` for what is none."""
+    try:
+        return os.fsdecode(os.fspath(name))
+    except TypeError as error:
+        raise UsageProblem(f"{name!r} is not the name of a file; write a str or a Path") from error
+
+
+def _may_be_a_file(path: str) -> bool:
+    """Whether *path* is a file, or nothing yet: not a device or a pipe, beside which nothing is put."""
+    return os.path.isfile(path) or not os.path.exists(path)
+
+
+def _mark_done(output: str, settings: Settings, identities: Identities) -> tuple[int, int, int]:
+    """Mark what *output* holds as done; how many have a result, how many have none, and where the last record ends."""
+    end = failed = ok = 0
+    try:
+        for entry in look_back(output):
+            end = entry.end
+            ok, failed = ok + entry.ok, failed + (not entry.ok)
+            if entry.ok or not settings.retry_failed:
+                identities.mark_done(entry.id, given=settings.id_field is not None)
+    except UsageProblem:
+        raise
+    except ValueError as error:
+        problem = f"{output}: {error}; was it written with --id-field? Say the same, or --overwrite it"
+        raise UsageProblem(problem) from error
+    return ok, failed, end
+
+
+def _go_on(job: _Job, settings: Settings, out: Output, identities: Identities, summary: Summary) -> bool:
+    """Take up what *out* holds: mark what is done, cut off what was never finished; whether failures are to be dropped.
+
+    Raises `UsageProblem` where it is not this job's, and `JobStopped` where it cannot be read or mended.
+    """
+    assert job.output is not None
+    check_same(job.output, read_job(job.output), job.file, force=settings.force)
+    try:
+        ok, failed, end = _mark_done(job.output, settings, identities)
+        out.mend(end)
+    except OSError as error:
+        raise JobStopped(f"cannot go on with {job.output}: {error.strerror}; it is as it was") from error
+    again = settings.retry_failed and failed > 0
+    summary.failed_before = 0 if again else failed
+    summary.before = ok + summary.failed_before
+    return again
+
+
+def _choose(job: _Job, settings: Settings, identities: Identities) -> Iterable[Item]:
+    """The inputs to run, in this order."""
+    items: Iterable[Item] = read_items(job.sources, identities, settings.id_field)
+    if settings.sample is not None:
+        items = selection.sample(items, settings.sample, settings.seed)
+    if settings.shuffle:
+        items = selection.shuffle(items, settings.seed)
+    return items
+
+
+class _Run:
+    """One run of a job, from the first worker to the last."""
+
+    def __init__(
+        self,
+        job: _Job,
+        settings: Settings,
+        out: Output,
+        summary: Summary,
+        control: Control,
+        identities: Identities,
+        *,
+        drop_failures: bool,
+    ) -> None:
+        self._job = job
+        self._settings = settings
+        self._out = out
+        self._summary = summary
+        self._control = control
+        self._identities = identities
+        self._pending: dict[int, Item] = {}  # given to the pool and not yet back: as many as the pool reads ahead
+        self._begun = False
+        self._drop_failures = drop_failures  # as soon as there is something to write in their place
+        self._left = False  # some input has no record: it was taken back, or never read
+        self._read = False  # all inputs were read
+        self._timeout: float | None = None  # by the median, once there is one
+        self._notes: list[Note] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Feed the pool, write what comes back.  When this is left, however, no worker is left."""
+        settings, summary = self._settings, self._summary
+        with contextlib.ExitStack() as stack:
+            for note in self._make_notes():
+                self._notes.append(note)
+                stack.callback(note.close)
+            pool = stack.enter_context(self._make_pool())
+            summary.ask_busy = lambda: int(pool.stats()["busy"])
+            stack.callback(summary.forget_pool)
             progress(summary)
-        out.complete()
-        _let_workers_leave(pool)
+            timeout = None if isinstance(settings.timeout, Share) else settings.timeout
+            outcomes = pool.outcomes(self._job.call, self._elements(), ordered=settings.keep_order, timeout=timeout)
+            self._control.hold(pool, summary.processes, outcomes)
+            stack.callback(self._control.let_go)
+            for batch in outcomes.batches():
+                self._take(batch)
+                progress(summary)
+                if summary.halted is not None and settings.halt is not None and settings.halt.now:
+                    self._end("halted")
+                    return
+                if self._control.stopping or summary.halted is not None:
+                    outcomes.stop()  # perhaps once more: what was being handed out then may have slipped through
+                self._adapt(outcomes)
+            left = self._left or bool(self._pending) or not self._read
+            summary.interrupted = left and self._control.stopping and summary.halted is None
+            self._control.let_go()
+            self._end("halted" if summary.halted is not None else "interrupted" if summary.interrupted else "done")
+            _let_workers_leave(pool)
+
+    def _make_pool(self) -> Pool:
+        settings = self._settings
+        try:
+            return Pool(
+                self._summary.processes,
+                initializer=Prepare(self._job.call, self._job.init, stdout_is_taken=self._job.output is None),
+                threads=settings.threads,
+                max_memory_per_worker=settings.max_memory,
+                capture_output=settings.logs is not None,
+                retries=settings.retries,
+                backoff=settings.backoff,
+            )
+        except (ValueError, TypeError) as error:  # all else has been checked, but for sizes, which the pool can spell
+            raise UsageProblem(str(error).replace("max_memory_per_worker", "--max-memory")) from error
+
+    def _make_notes(self) -> Iterator[Note]:
+        settings, name = self._settings, self._job.call.__name__
+        if settings.joblog is not None:
+            yield JobLog(settings.joblog, name, append=settings.resume)
+        if settings.trace is not None:
+            yield Trace(settings.trace, name)
+        if settings.logs is not None:
+            yield TaskLogs(settings.logs)
+
+    def _elements(self) -> Iterator[tuple[str, Any]]:
+        """What the pool is to call the function with; remembers for what."""
+        pending, identities, summary = self._pending, self._identities, self._summary
+        for index, item in enumerate(_choose(self._job, self._settings, identities)):
+            summary.skipped = identities.skipped
+            pending[index] = item
+            yield item.id, item.raw
+        summary.skipped = identities.skipped
+        self._read = True
+
+    def _take(self, batch: list[Outcome]) -> None:
+        """Write down what has ended, all of it in one write."""
+        settings, summary, halt = self._settings, self._summary, self._settings.halt
+        done, failed = summary.done, summary.failed
+        ended = []
+        for outcome in batch:
+            item = self._pending.pop(outcome.index)
+            if self._is_unfinished(outcome):
+                self._left = True
+                continue
+            record = make_record(item, outcome, with_input=settings.with_input)
+            ended.append((item, outcome, record))
+            done += 1
+            failed += record.failure is not None
+            if halt is not None and summary.halted is None and halt.is_reached(done, failed):
+                summary.halted = str(halt)
+                if halt.now:
+                    break
+        if not ended:
+            return
+        self._begin()
+        self._out.write(b"".join([record.line for _, _, record in ended]))
+        for item, outcome, record in ended:
+            summary.add(item, record)
+            for note in self._notes:
+                note.add(item, outcome, record)
+        summary.processes = max(summary.processes, self._control.processes or 0)
+
+    def _is_unfinished(self, outcome: Outcome) -> bool:
+        """Whether an input was taken back; or has failed after the map was stopped, perhaps because of that.
+
+        Ctrl-C at a terminal reaches the programs that a function has started, too.
+        """
+        if isinstance(outcome.error, TaskCancelled):
+            return True
+        if not self._control.stopping:
+            return False
+        return outcome.error is not None or outcome.value[3] is not None
+
+    def _adapt(self, outcomes: OutcomeIterator) -> None:
+        """Set the time-out that is a share of the median."""
+        share = self._settings.timeout
+        if not isinstance(share, Share):
+            return
+        summary = self._summary
+        median = summary.successes.quantile(0.5)
+        if median is None or summary.done - summary.failed < _SUCCESSES:
+            return
+        timeout = max(_LEAST_TIMEOUT, median * share.percent / 100)
+        if self._timeout is None or abs(timeout - self._timeout) > self._timeout / 10:
+            self._timeout = timeout
+            outcomes.limit(timeout)
+
+    def _begin(self) -> None:
+        """There is something to write: from here on, there is a job that can be resumed."""
+        if self._begun:
+            return
+        self._note_state("running")
+        self._begun = True
+        if self._drop_failures:
+            try:
+                self._out.drop_failures()
+            except OSError as error:
+                raise JobStopped(
+                    f"cannot write a new {self._out.name}: {error.strerror}; it is as it was: make space and start again"
+                ) from error
+
+    def _end(self, state: str) -> None:
+        if state == "done":
+            self._begin()
+        if self._begun:
+            self._out.complete()
+            self._note_state(state)
+
+    def _note_state(self, state: str) -> None:
+        job, path = self._job.file, self._job.output
+        if path is None or not self._out.is_file:
+            return
+        job.state, job.total = state, self._summary.total
+        try:
+            write_job(path, job)
+        except OSError as error:
+            problem = f"cannot write {job_path(path)}: {error.strerror}; make space and start again"
+            raise JobStopped(problem) from error
+
+    def conclude(self, state: str) -> None:
+        """The run was cut short; say so where the next one looks, if there is one to come."""
+        if self._begun:
+            with contextlib.suppress(JobStopped):  # why it was cut short is what matters
+                self._note_state(state)
 
 
 def _let_workers_leave(pool: Pool) -> None:
@@ -180,13 +557,6 @@ def _let_workers_leave(pool: Pool) -> None:
     leaving = threading.Thread(target=pool.join, name="forkful-map-end", daemon=True)
     leaving.start()
     leaving.join(_GRACE)
-
-
-def _arguments(sources: Sequence[Source], pending: dict[int, Item]) -> Iterator[Any]:
-    """What the pool is to call the function with; remembers for what."""
-    for index, item in enumerate(read_items(sources)):
-        pending[index] = item
-        yield UNREADABLE if item.problem is not None else item.argument
 
 
 def _cannot_start(error: InitializerError, job: _Job) -> JobStopped:

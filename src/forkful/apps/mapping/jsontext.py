@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-__all__ = ["NotJSONError", "to_json"]
+__all__ = ["NotJSONError", "quote", "to_json"]
 
 
 class NotJSONError(ValueError):
@@ -18,6 +18,8 @@ def to_json(value: Any) -> str:
     As in `json.dumps`, tuples become lists and the keys of dictionaries become strings; two that become the same are
     refused, since readers would keep one of them.
     """
+    if type(value) is str:
+        return quote(value)
     try:
         text = _encode(value)
         if "{" in text:
@@ -58,6 +60,9 @@ def _refuse(value: object) -> NoReturn:
         f"it holds an object of type {name!r}, which JSON cannot; use dict, list, str, numbers, bool and None"
     )
 
+
+# A text as JSON; what the encoder itself calls, without what it does around it.
+quote = json.encoder.encode_basestring_ascii
 
 _CONTAINERS = (dict, list, tuple)
 _encode = json.JSONEncoder(allow_nan=False, default=_refuse).encode

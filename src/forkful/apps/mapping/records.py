@@ -1,7 +1,8 @@
 r"""One line of output for one input: a JSON object, whatever happened to the input.
 
 =========  =============================================================================================
-id         16 hexadecimal digits of the input line's SHA-256; a repeated line's has ``-2``, ``-3``… added
+id         16 hexadecimal digits of the input line's SHA-256; a repeated line's has ``-2``, ``-3``… added;
+           with an id field, what that holds
 input      the function's argument
 ok         whether there is a result
 result     what the function returned (only when ok)
@@ -18,63 +19,66 @@ Python's `json` and `os.fsencode` give the bytes back, while strict readers (jq)
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forkful.errors import TaskError, TaskTimeout
 
-from .calls import Answer, CallFailed
-from .inputs import Item
+from .calls import Answer, CallFailed, Failure, compose
+from .inputs import Item, show
 
 if TYPE_CHECKING:
     from forkful import Outcome
 
-__all__ = ["Failure", "Record", "make_record"]
+__all__ = ["Record", "make_record"]
 
 _TIMEOUT = re.compile(r"\btimeout=([\d.e+-]+) s\b")
-
-
-class Failure(NamedTuple):
-    """Why an input has no result."""
-
-    type: str
-    message: str
-    traceback: str | None = None
+_FIRST = b'"attempts": 1, "pid": '
 
 
 class Record(NamedTuple):
     """A line of output, and what the summary needs of it."""
 
     line: bytes  # with its newline
+    started: float | None  # seconds since the epoch
     seconds: float | None
     failure: Failure | None
     at_least: float | None = None  # seconds that it took or more, where nobody could measure it to its end
 
 
-def make_record(item: Item, outcome: Outcome) -> Record:
+def make_record(item: Item, outcome: Outcome, *, with_input: bool = True) -> Record:
     """The record of *item*, to which *outcome* happened."""
-    started: float | None = None
-    seconds: float | None = None
-    if item.problem is not None:
-        return _compose(item, Failure("InputNotJSON", item.problem), attempts=0, pid=None, times=(None, None))
-    if outcome.ok:
+    error = outcome.error
+    if error is None:
         answer: Answer = outcome.value
-        started, seconds, text, problem = answer
-        if text is not None:
-            return _compose(item, text, outcome.attempts, outcome.pid, (started, seconds))
-        failure = Failure("ResultNotJSON", f"the result cannot be written: {problem}")
-    elif isinstance(error := outcome.error, CallFailed):
-        started, seconds = error.started, error.seconds
-        failure = Failure(error.kind, error.message, error.trace)
-    else:
-        failure = Failure(type(error).__name__, _put_for_a_shell(error, item))
-    record = _compose(item, failure, outcome.attempts, outcome.pid, (started, seconds))
-    at_least = outcome.error.seconds if isinstance(outcome.error, TaskTimeout) else None
-    return record._replace(at_least=at_least)
+        line, started, seconds, why = answer
+        failure = None if why is None else Failure(*why)
+        if line is not None:
+            line = line if outcome.attempts == 1 else _count(line, outcome.attempts)
+            return Record(line, started, seconds, failure)
+        assert failure is not None
+        failure = failure._replace(message=f"{item.source} line {item.line} {failure.message}")
+        return Record(compose(item.id, _shown(item, with_input), failure, 0, None, None), None, None, failure)
+    if isinstance(error, CallFailed):
+        times = error.started, error.seconds
+        line = compose(item.id, _shown(item, with_input), error.failure, outcome.attempts, outcome.pid, times)
+        return Record(line, *times, error.failure)
+    failure = Failure(type(error).__name__, _put_for_a_shell(error, item))
+    line = compose(item.id, _shown(item, with_input), failure, outcome.attempts, outcome.pid, None)
+    return Record(line, None, None, failure, at_least=error.seconds if isinstance(error, TaskTimeout) else None)
 
 
-def _put_for_a_shell(error: BaseException | None, item: Item) -> str:
+def _shown(item: Item, with_input: bool) -> str | None:
+    return show(item.raw) if with_input else None
+
+
+def _count(line: bytes, attempts: int) -> bytes:
+    """The worker did not know which attempt it was.  After the last place that says so there are only numbers."""
+    before, _, after = line.rpartition(_FIRST)
+    return before + b'"attempts": %d, "pid": ' % attempts + after
+
+
+def _put_for_a_shell(error: Any, item: Item) -> str:
     """The message of a pool's *error* in the words of ``forkful map``: options as they are typed, the input by its id.
 
     The pool speaks to programs in Python: of ``retries=1``, and of ``work[6]``, which nobody can find in a file.
@@ -83,25 +87,3 @@ def _put_for_a_shell(error: BaseException | None, item: Item) -> str:
     if isinstance(error, TaskError) and error.task:
         message = message.replace(error.task, f"input {item.id}", 1)
     return _TIMEOUT.sub(r"--timeout \1s", message).replace("retries=1", "--retries 1")
-
-
-def _compose(
-    item: Item, end: str | Failure, attempts: int, pid: int | None, times: tuple[float | None, float | None]
-) -> Record:
-    """The line around *end*: the result as JSON, or the failure.  Put together as text: every part is JSON already."""
-    if isinstance(end, Failure):
-        failure, what = end, f'"ok": false, "error": {json.dumps(end._asdict())}'
-    else:
-        failure, what = None, f'"ok": true, "result": {end}'
-    started, seconds = times
-    line = (
-        f'{{"id": "{item.id}", "input": {item.text}, {what}, "attempts": {attempts}, "pid": {_or_null(pid)}, '
-        f'"started": {_or_null(started)}, "seconds": {_or_null(seconds)}}}\n'
-    )
-    return Record(line.encode("ascii"), seconds, failure)
-
-
-def _or_null(number: Any) -> str:
-    if number is None:
-        return "null"
-    return f"{number:.6f}" if isinstance(number, float) else str(number)

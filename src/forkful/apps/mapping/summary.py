@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from forkful.apps.problems import one_line
 
-from .inputs import Item
+from .inputs import Item, show
 from .records import Record
 
 __all__ = ["Durations", "ErrorGroup", "Slow", "Summary"]
@@ -78,24 +79,40 @@ class Summary:
     Attributes:
         processes: how many worker processes it may use: no more than there are inputs, where that is known.
         output: the name of what the records went to.
-        total: how many inputs there are, None when that is not known.
+        threads: how many inputs each of them may work on at once.
+        total: how many inputs there are to do, None when that is not known.
         done: records written, failed ones included.
         failed: records written with ``"ok": false``.
-        interrupted: Ctrl-C ended it before its time.
+        before: records that an earlier run has written, and that stay.
+        failed_before: those of them with ``"ok": false``.
+        interrupted: Ctrl-C, or a signal, ended it before its time.
+        halted: the policy that ended it before its time; None if none did.
+        skipped: inputs that were found to be among those; nothing is done for them.
+        can_resume: what was written can be gone on with.
         busy: seconds that workers spent in the function, as far as is known: those of a crash are not.
         errors: failed inputs by type of error.
         durations: of all calls that could be measured; a call that ran out of time counts as long as it was given.
+        successes: of those with a result.
+        ask_busy: how many workers have something to do; None when there are none.
     """
 
     processes: int
     output: str
+    threads: int = 1
     total: int | None = None
     done: int = 0
     failed: int = 0
+    before: int = 0
+    failed_before: int = 0
     interrupted: bool = False
+    halted: str | None = None
+    skipped: int = 0
+    can_resume: bool = False
     busy: float = 0.0
     errors: dict[str, ErrorGroup] = field(default_factory=dict)
     durations: Durations = field(default_factory=Durations)
+    successes: Durations = field(default_factory=Durations)
+    ask_busy: Callable[[], int] | None = None
     _slowest: list[Slow] = field(default_factory=list)  # a heap, the quickest of them first
     _begun: float = field(default_factory=time.monotonic)
     _ended: float | None = None
@@ -107,23 +124,30 @@ class Summary:
         if seconds is not None:
             self.busy += seconds
             self.durations.add(seconds)
-            self._keep_if_slow(Slow(seconds, item.id, item.text[:_SHOWN], is_least=record.seconds is None))
+            if len(self._slowest) < _SLOWEST or seconds > self._slowest[0].seconds:
+                self._keep(Slow(seconds, item.id, show(item.raw)[:_SHOWN], is_least=record.seconds is None))
         failure = record.failure
         if failure is None:
+            if seconds is not None:
+                self.successes.add(seconds)
             return
         self.failed += 1
         group = self.errors.get(failure.type)
         if group is None:
             message = one_line(failure.message, _SHOWN)
-            self.errors[failure.type] = ErrorGroup(1, item.id, item.text[:_SHOWN], message)
+            self.errors[failure.type] = ErrorGroup(1, item.id, show(item.raw)[:_SHOWN], message)
         else:
             group.count += 1
 
-    def _keep_if_slow(self, slow: Slow) -> None:
+    def _keep(self, slow: Slow) -> None:
         if len(self._slowest) < _SLOWEST:
             heapq.heappush(self._slowest, slow)
-        elif slow.seconds > self._slowest[0].seconds:
+        else:
             heapq.heapreplace(self._slowest, slow)
+
+    def forget_pool(self) -> None:
+        """Its workers are about to leave."""
+        self.ask_busy = None
 
     def end(self) -> None:
         """Stop the clock."""
@@ -142,4 +166,4 @@ class Summary:
     @property
     def utilisation(self) -> float:
         """The share of its processes' time that was spent in the function, 0 to 1."""
-        return min(1.0, self.busy / (self.wall * self.processes)) if self.wall > 0 else 0.0
+        return min(1.0, self.busy / (self.wall * self.processes * self.threads)) if self.wall > 0 else 0.0

@@ -1,0 +1,167 @@
+"""Rows of tables, fields as names, compressed files."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forkful.apps.mapping.inputs import Item, Unreadable, count_inputs, decode, find_columns, read_items, show
+from forkful.apps.mapping.sources import find_sources
+from forkful.apps.problems import JobStopped, UsageProblem
+
+
+def items_of(path: Path, data: bytes, id_field: str | None = None, form: str | None = None) -> list[Item]:
+    """The inputs of a file that holds *data*."""
+    path.write_bytes(data)
+    return list(read_items(find_sources([str(path)], form), id_field=id_field))
+
+
+def values(items: Sequence[Item]) -> list[Any]:
+    """What the function would get."""
+    return [decode(item.raw)[0] for item in items]
+
+
+def problem_of(item: Item) -> tuple[str, str]:
+    """Why the function gets nothing."""
+    with pytest.raises(Unreadable) as raised:
+        decode(item.raw)
+    kind, message = raised.value.args
+    return kind, message
+
+
+def test_rows(tmp_path: Path) -> None:
+    """Each row is a dict by column; quotes hold commas and newlines; a blank line is no row."""
+    data = b'\xef\xbb\xbfname,price\r\ntea,3\r\n"a, b","4\n5"\n\n"say ""hi""",6'
+    items = items_of(tmp_path / "in.csv", data)
+    assert values(items) == [
+        {"name": "tea", "price": "3"},
+        {"name": "a, b", "price": "4\n5"},
+        {"name": 'say "hi"', "price": "6"},
+    ]
+    assert [item.line for item in items] == [2, 4, 6]
+
+
+def test_tabs(tmp_path: Path) -> None:
+    """A .tsv file is parted by tabs."""
+    assert values(items_of(tmp_path / "in.tsv", b"a\tb\n1,5\t2\n")) == [{"a": "1,5", "b": "2"}]
+
+
+def test_format_by_name_or_by_word(tmp_path: Path) -> None:
+    """What is said goes before what the name says."""
+    assert values(items_of(tmp_path / "in.csv", b"a\nb\n", form="text")) == ["a", "b"]
+    assert values(items_of(tmp_path / "in.txt", b"1\n2\n", form="jsonl")) == [1, 2]
+    assert values(items_of(tmp_path / "in.ndjson", b"[1]\n")) == [[1]]
+    with pytest.raises(UsageProblem, match="'xml' is no format of inputs; write one of text, jsonl, csv, tsv"):
+        find_sources([str(tmp_path / "in.csv")], "xml")
+
+
+def test_rows_of_other_lengths(tmp_path: Path) -> None:
+    """Such a row is an input that fails, and says how many columns it has; those around it are read."""
+    items = items_of(tmp_path / "in.csv", b"a,b\n1,2\n3\n4,5,6\n7,8\n")
+    assert problem_of(items[1]) == ("InputNotTable", "has 1 column, and the first line names 2: a, b; mend it")
+    assert problem_of(items[2])[1].startswith("has 3 columns")
+    assert show(items[2].raw) == '"4,5,6"'
+    assert values([items[0], items[3]]) == [{"a": "1", "b": "2"}, {"a": "7", "b": "8"}]
+
+
+def test_quote_that_is_never_closed(tmp_path: Path) -> None:
+    """Nobody knows where the next row begins: the job stops, and tells where."""
+    with pytest.raises(JobStopped, match=r"in\.csv: a row cannot be read: .*; mend it"):
+        items_of(tmp_path / "in.csv", b'a,b\n1,"2\n3,4\n')
+
+
+def test_columns_with_one_name(tmp_path: Path) -> None:
+    """One of them would be lost."""
+    path = tmp_path / "in.csv"
+    path.write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(UsageProblem, match="two columns are named 'a'"):
+        find_columns(find_sources([str(path)])[0])
+
+
+def test_rows_know_their_id_wherever_columns_stand(tmp_path: Path) -> None:
+    """A column that is moved changes no id; a value that changes does."""
+    (one,) = items_of(tmp_path / "1.csv", b"a,b\n1,2\n")
+    (two,) = items_of(tmp_path / "2.csv", b"b,a\n2,1\n")
+    (other,) = items_of(tmp_path / "3.csv", b"b,a\n1,2\n")
+    assert one.id == two.id != other.id
+
+
+def test_field_as_id(tmp_path: Path) -> None:
+    """Texts and whole numbers name inputs, of objects and of rows."""
+    items = items_of(tmp_path / "in.jsonl", b'{"k": "x/1"}\n{"k": 7, "a": 0}\n', id_field="k")
+    assert [item.id for item in items] == ["x/1", "7"]
+    assert [item.id for item in items_of(tmp_path / "in.csv", b"a,k\n1,x\n", id_field="k")] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "message"),
+    [
+        (b'{"a": 1}', "InputWithoutId", "has no field 'k'"),
+        (b'{"k": null}', "InputWithoutId", "its field 'k' is null, which is no id"),
+        (b'{"k": true}', "InputWithoutId", "its field 'k' is true"),
+        (b'{"k": 1.5}', "InputWithoutId", "its field 'k' is 1.5"),
+        (b'{"k": ""}', "InputWithoutId", "its field 'k' is \"\""),
+        (b"[1]", "InputWithoutId", "is no object with a field 'k'"),
+        (b"{", "InputNotJSON", "is not JSON"),
+        (b'{"k": "same"}', "DuplicateId", "has the k 'same' of an input before it"),
+        (b'{"k": "same", "more": 1}', "DuplicateId", "has the k 'same' of an input before it"),
+    ],
+)
+def test_fields_that_name_nothing(tmp_path: Path, line: bytes, kind: str, message: str) -> None:
+    """Each is an input that fails with an id of its own, and the others are read."""
+    items = items_of(tmp_path / "in.jsonl", b'{"k": "same"}\n' + line + b'\n{"k": "last"}\n', id_field="k")
+    assert problem_of(items[1])[0] == kind
+    assert message in problem_of(items[1])[1]
+    assert len({item.id for item in items}) == 3
+    assert values([items[2]]) == [{"k": "last"}]
+
+
+def test_long_fields(tmp_path: Path) -> None:
+    """Longer than the csv module takes unless told."""
+    assert values(items_of(tmp_path / "in.csv", b"a\n" + b"x" * 200_000 + b"\n")) == [{"a": "x" * 200_000}]
+
+
+def test_later_table_with_columns_of_one_name(tmp_path: Path) -> None:
+    """By then others may have been run: the job stops."""
+    with pytest.raises(JobStopped, match="two columns are named 'a'"):
+        items_of(tmp_path / "in.csv", b"a,a\n1,2\n")
+
+
+def test_compressed_files(tmp_path: Path) -> None:
+    """Unpacked as they are read; the name before .gz tells what they hold."""
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(gzip.compress(b"1\n2\n") + gzip.compress(b"3\n"))
+    sources = find_sources([str(path)])
+    assert values(list(read_items(sources))) == [1, 2, 3]
+    assert count_inputs(sources) == 3
+
+
+@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"1\n2\n" * 10_000)[:-20]])
+def test_compressed_files_that_are_broken(tmp_path: Path, data: bytes) -> None:
+    """The job stops and names the file."""
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(data)
+    with pytest.raises(JobStopped, match=r"cannot read .*in\.jsonl\.gz: .*; see to it and start again"):
+        list(read_items(find_sources([str(path)])))
+
+
+def test_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a library for it; without, the message names the extra, before anything is started."""
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "in.txt.zst"
+    path.write_bytes(zstandard.ZstdCompressor().compress(b"a\nb\n"))
+    assert values(list(read_items(find_sources([str(path)])))) == ["a", "b"]
+    path.write_bytes(b"no zstandard")
+    with pytest.raises(JobStopped, match="cannot read"):
+        list(read_items(find_sources([str(path)])))
+
+    def none_of_them(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", none_of_them)
+    with pytest.raises(UsageProblem, match=r"install forkful\[zstd\], or unpack it first"):
+        find_sources([str(path)])
