@@ -171,7 +171,7 @@ def test_limit_reaches_what_runs() -> None:
     with Pool(2) as pool:
         outcomes = pool.outcomes(sleep, [600.0, 0.0, 600.0, 0.0])
         assert next(outcomes).value == 0.0
-        outcomes.limit(0.2)
+        outcomes.limit(3.0)  # a new worker imports this module first, and that counts
         kinds = [type(outcome.error) for outcome in outcomes]
         assert sorted(kind.__name__ for kind in kinds) == ["NoneType", "TaskTimeout", "TaskTimeout"]
 
@@ -179,7 +179,7 @@ def test_limit_reaches_what_runs() -> None:
 def test_limit_is_lifted() -> None:
     """None is no limit any more."""
     with Pool(1) as pool:
-        outcomes = pool.outcomes(sleep, iter([0.0, 0.5]), timeout=0.2)
+        outcomes = pool.outcomes(sleep, iter([0.0, 3.5]), timeout=3.0)
         outcomes.limit(None)
         assert [outcome.ok for outcome in outcomes] == [True, True]
         late = pool.outcomes(sleep, [0.5], timeout=0.05)
