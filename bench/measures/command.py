@@ -29,28 +29,28 @@ if __name__ == "__main__":
 def map_command(case: Case) -> Reading:
     """The whole command, from its start to its end."""
     command = [sys.executable, "-m", "forkful", "map", "bench.workloads:echo", "in.txt", "-o", "out.jsonl", "-j", "2"]
-    return _time(case, command, _count_lines)
+    return _time(case, command)
 
 
 def map_loop(chunksize: int) -> Callable[[Case], Reading]:
     """A loop over ``multiprocessing.Pool.imap_unordered``."""
 
     def sample(case: Case) -> Reading:
-        return _time(case, [sys.executable, "loop.py", str(chunksize)], _count_lines)
+        return _time(case, [sys.executable, "loop.py", str(chunksize)])
 
     return sample
 
 
 def xargs(case: Case) -> Reading:
     """A process for each input, without its Python."""
-    return _time(case, ["sh", "-c", "xargs -P 2 -n 1 echo < in.txt > out.jsonl"], _count_lines)
+    return _time(case, ["sh", "-c", "xargs -P 2 -n 1 echo < in.txt > out.jsonl"])
 
 
 def parallel(case: Case) -> Reading:
     """GNU parallel, with a log of jobs as its ``--resume`` needs it."""
     if shutil.which("parallel") is None:
         raise RuntimeError("GNU parallel is not installed (package `parallel`)")
-    return _time(case, ["sh", "-c", "parallel -j 2 --joblog log echo :::: in.txt > out.jsonl"], _count_lines)
+    return _time(case, ["sh", "-c", "parallel -j 2 --joblog log echo :::: in.txt > out.jsonl"])
 
 
 def _count_lines(directory: Path) -> int:
@@ -58,7 +58,7 @@ def _count_lines(directory: Path) -> int:
         return sum(1 for _ in file)
 
 
-def _time(case: Case, command: Sequence[str], count: Callable[[Path], int]) -> Reading:
+def _time(case: Case, command: Sequence[str]) -> Reading:
     """The wall time of *command* for each of its inputs."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -69,7 +69,7 @@ def _time(case: Case, command: Sequence[str], count: Callable[[Path], int]) -> R
             command, cwd=directory, env={"PYTHONPATH": str(ROOT), "PATH": _path()}, capture_output=True, check=True
         )
         seconds = time.perf_counter() - begun
-        assert count(directory) == case.size
+        assert _count_lines(directory) == case.size
     return Reading(seconds / case.size)
 
 

@@ -26,7 +26,7 @@ from .output import Output, check_notes, check_output, look_back
 from .records import make_record
 from .settings import Settings, Share, read_timeout
 from .sources import Source, find_sources
-from .summary import Summary
+from .summary import Durations, Summary
 
 if TYPE_CHECKING:
     from forkful import Outcome
@@ -256,7 +256,7 @@ def _plan(
     sources = find_sources(names, form)
     columns = _check_columns(sources, settings)
     make_directory_importable()
-    arguments = (columns if columns is not None else None) if settings.by_keyword else 1
+    arguments = columns if settings.by_keyword else 1
     target = _find_or_check(func, "func", arguments=arguments, stdout_is_taken=path is None)
     set_up = None if init is None else _find_or_check(init, "init", arguments=0, stdout_is_taken=path is None)
     # The output last: only an imported module tells which file it came from.
@@ -265,8 +265,8 @@ def _plan(
     notes = [one for one in (settings.joblog, settings.trace) if one is not None]
     beside = [] if path is None or not _may_be_a_file(path) else [job_path(path)]
     check_notes([*beside, *notes], path, sources, programs)
-    if beside and not settings.resume:
-        read_job(beside[0].removesuffix(".job"))  # what is no job's is not ours to replace
+    if path is not None and beside and not settings.resume:
+        read_job(path)  # what is no job's is not ours to replace
     retries = () if not settings.retries else settings.retry_on
     call = Call(target, settings.by_keyword, settings.with_input, retries)
     program, init_program = Program.of(target), None if set_up is None else Program.of(set_up)
@@ -389,7 +389,8 @@ class _Run:
         self._drop_failures = drop_failures  # as soon as there is something to write in their place
         self._left = False  # some input has no record: it was taken back, or never read
         self._read = False  # all inputs were read
-        self._timeout: float | None = None  # by the median, once there is one
+        self._successes = Durations()  # kept where the time-out is a share of their median
+        self._timeout: float | None = None  # by that, once there is one
         self._notes: list[Note] = []
 
     def __call__(self, progress: Progress) -> None:
@@ -459,6 +460,7 @@ class _Run:
     def _take(self, batch: list[Outcome]) -> None:
         """Write down what has ended, all of it in one write."""
         settings, summary, halt = self._settings, self._summary, self._settings.halt
+        by_median = isinstance(settings.timeout, Share)
         done, failed = summary.done, summary.failed
         ended = []
         for outcome in batch:
@@ -480,6 +482,8 @@ class _Run:
         self._out.write(b"".join([record.line for _, _, record in ended]))
         for item, outcome, record in ended:
             summary.add(item, record)
+            if by_median and record.failure is None and record.seconds is not None:
+                self._successes.add(record.seconds)
             for note in self._notes:
                 note.add(item, outcome, record)
         summary.processes = max(summary.processes, self._control.processes or 0)
@@ -501,7 +505,7 @@ class _Run:
         if not isinstance(share, Share):
             return
         summary = self._summary
-        median = summary.successes.quantile(0.5)
+        median = self._successes.quantile(0.5)
         if median is None or summary.done - summary.failed < _SUCCESSES:
             return
         timeout = max(_LEAST_TIMEOUT, median * share.percent / 100)

@@ -86,7 +86,7 @@ class JobLog:
             exitval = -1
         elif isinstance(error, WorkerDied) and error.exitcode is not None:
             exitval, signal = (error.exitcode, 0) if error.exitcode >= 0 else (1, -error.exitcode)
-        seconds = record.at_least if record.seconds is None else record.seconds
+        seconds = record.took
         shown = show(item.raw)
         command = one_line(f"{self._name} {shown}", _SHOWN)
         started = _started_at(record, seconds)
@@ -118,7 +118,7 @@ class Trace:
 
     def add(self, item: Item, outcome: Outcome, record: Record) -> None:
         """*item* has ended."""
-        seconds = record.at_least if record.seconds is None else record.seconds
+        seconds = record.took
         if seconds is None or outcome.pid is None:
             return
         event = {

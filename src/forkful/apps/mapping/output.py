@@ -210,11 +210,6 @@ class Output:
         """Whether it is a file of its own, that can be resumed."""
         return self._path is not None and self._can_cut
 
-    def look_back(self) -> Iterator[Entry]:
-        """The records that the file holds.  Raises `UsageProblem` when it holds something else."""
-        assert self._path is not None
-        return look_back(self._path)
-
     def mend(self, end: int) -> None:
         """End the file at *end*, where its last whole record does: what follows was never finished."""
         assert self._path is not None
@@ -238,7 +233,7 @@ class Output:
             _lock(fd)
             os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
             with open(path, "rb") as old, open(fd, "wb", buffering=_COPIED, closefd=False) as new:
-                for entry in self.look_back():
+                for entry in look_back(path):
                     if entry.ok:
                         old.seek(entry.start)
                         new.write(old.read(entry.end - entry.start))

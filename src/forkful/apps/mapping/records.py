@@ -45,6 +45,11 @@ class Record(NamedTuple):
     failure: Failure | None
     at_least: float | None = None  # seconds that it took or more, where nobody could measure it to its end
 
+    @property
+    def took(self) -> float | None:
+        """Seconds, as far as anybody knows."""
+        return self.at_least if self.seconds is None else self.seconds
+
 
 def make_record(item: Item, outcome: Outcome, *, with_input: bool = True) -> Record:
     """The record of *item*, to which *outcome* happened."""

@@ -92,7 +92,6 @@ class Summary:
         busy: seconds that workers spent in the function, as far as is known: those of a crash are not.
         errors: failed inputs by type of error.
         durations: of all calls that could be measured; a call that ran out of time counts as long as it was given.
-        successes: of those with a result.
         ask_busy: how many workers have something to do; None when there are none.
     """
 
@@ -111,7 +110,6 @@ class Summary:
     busy: float = 0.0
     errors: dict[str, ErrorGroup] = field(default_factory=dict)
     durations: Durations = field(default_factory=Durations)
-    successes: Durations = field(default_factory=Durations)
     ask_busy: Callable[[], int] | None = None
     _slowest: list[Slow] = field(default_factory=list)  # a heap, the quickest of them first
     _begun: float = field(default_factory=time.monotonic)
@@ -120,7 +118,7 @@ class Summary:
     def add(self, item: Item, record: Record) -> None:
         """Count one written record."""
         self.done += 1
-        seconds = record.at_least if record.seconds is None else record.seconds
+        seconds = record.took
         if seconds is not None:
             self.busy += seconds
             self.durations.add(seconds)
@@ -128,8 +126,6 @@ class Summary:
                 self._keep(Slow(seconds, item.id, show(item.raw)[:_SHOWN], is_least=record.seconds is None))
         failure = record.failure
         if failure is None:
-            if seconds is not None:
-                self.successes.add(seconds)
             return
         self.failed += 1
         group = self.errors.get(failure.type)
