@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from forkful._core.books import Seat, Task
+from forkful._core.books import Seat, Task, Terms
 from forkful._core.limits import Limits
 from forkful._core.messages import CALL, EACH, ERROR, VALUE, VALUES
 from forkful._core.state import State
@@ -65,7 +65,7 @@ class Results:
 
 def call(name: str = "f", *, function: int = 1, timeout: int | None = None, retries: int = 0, backoff: int = 0) -> Task:
     """One call, with a sink of its own."""
-    return Task(Results(), function, name, CALL, b"", timeout=timeout, retries=retries, backoff=backoff)
+    return Task(Results(), Terms(function, name, CALL, timeout=timeout, retries=retries, backoff=backoff), b"")
 
 
 def block(
@@ -79,10 +79,8 @@ def block(
     sink: Results | None = None,
 ) -> Task:
     """*count* elements of a map, numbered from *base*."""
-    return Task(
-        sink or Results(), function, "f", EACH, b"",
-        base=base, count=count, guarded=guarded, timeout=timeout, retries=retries,
-    )  # fmt: skip  # the constructor's own grouping
+    terms = Terms(function, "f", EACH, guarded=guarded, timeout=timeout, retries=retries)
+    return Task(sink or Results(), terms, b"", base, count=count)
 
 
 def results(task: Task) -> Results:

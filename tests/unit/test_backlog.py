@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forkful._core.backlog import Backlog
-from forkful._core.books import Task
+from forkful._core.books import Task, Terms
 from forkful._core.messages import CALL
 
 from .bench import Results
@@ -11,12 +11,12 @@ from .bench import Results
 
 def task(name: str, priority: int = 0, function: int = 1) -> Task:
     """A call with a name and a priority."""
-    return Task(Results(), function, name, CALL, b"", priority=priority)
+    return Task(Results(), Terms(function, name, CALL, priority=priority), b"")
 
 
 def take(backlog: Backlog) -> str:
     """The name of the next task, which is taken."""
-    return backlog.front().popleft().name
+    return backlog.front().popleft().terms.name
 
 
 def test_first_come_first_served() -> None:
@@ -35,7 +35,7 @@ def test_the_highest_priority_first() -> None:
     """Whenever it came."""
     backlog = Backlog()
     backlog.extend([task("plain"), task("low", -1), task("high", 5), task("higher", 6), task("high too", 5)])
-    assert [one.name for one in backlog] == ["higher", "high", "high too", "plain", "low"]
+    assert [one.terms.name for one in backlog] == ["higher", "high", "high too", "plain", "low"]
     assert take(backlog) == "higher"
     backlog.extend([task("highest", 9)])
     assert [take(backlog) for _ in range(5)] == ["highest", "high", "high too", "plain", "low"]
@@ -48,7 +48,7 @@ def test_what_was_here_before_goes_in_front() -> None:
     backlog.put_back(task("again"))
     backlog.put_back(task("urgent again", 1))
     backlog.put_back(task("new kind", 2))
-    assert [one.name for one in backlog] == ["new kind", "urgent again", "high", "again", "a", "b"]
+    assert [one.terms.name for one in backlog] == ["new kind", "urgent again", "high", "again", "a", "b"]
 
 
 def test_how_many_go_before() -> None:
@@ -62,7 +62,7 @@ def test_take_all() -> None:
     """In the order in which they would have gone."""
     backlog = Backlog()
     backlog.extend([task("a"), task("high", 1)])
-    assert [one.name for one in backlog.take_all()] == ["high", "a"]
+    assert [one.terms.name for one in backlog.take_all()] == ["high", "a"]
     assert not backlog
     backlog.extend([task("b")])
     assert take(backlog) == "b"
@@ -74,9 +74,9 @@ def test_functions_that_cannot_be_run_now() -> None:
     backlog.extend(
         [task("a1", function=1), task("b1", function=2), task("a2", function=1), task("low", -1, function=3)]
     )
-    assert backlog.front()[0].name == "a1"
-    assert backlog.front({1})[0].name == "b1"
-    assert backlog.front({1, 2})[0].name == "low"
+    assert backlog.front()[0].terms.name == "a1"
+    assert backlog.front({1})[0].terms.name == "b1"
+    assert backlog.front({1, 2})[0].terms.name == "low"
     assert not backlog.front({1, 2, 3})
     assert [take(backlog) for _ in range(4)] == ["a1", "b1", "a2", "low"]
 

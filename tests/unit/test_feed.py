@@ -34,7 +34,7 @@ def as_asked(function: int, most: int) -> int:
 
 def call(chunksize: int = 1000, *, exact: bool = False, guarded: bool = True, style: int = EACH) -> Call:
     """A map of a function ``f``."""
-    return Call(5, "f", style, CallLimits(70, 2), guarded, chunksize, exact)
+    return Call(CallLimits(70, 2).terms(5, "f", style, guarded=guarded), chunksize, exact)
 
 
 def items_of(tasks: list[Task]) -> list[Any]:
@@ -105,8 +105,8 @@ def test_sequence_in_blocks() -> None:
     assert items_of(tasks) == list(range(100, 108))
     assert [task.base for task in tasks] == [0, 3, 6]
     for task in tasks:
-        assert (task.sink, task.function, task.name, task.style) == (sink, 5, "f", STAR)
-        assert (task.timeout, task.retries, task.guarded) == (70, 2, False)
+        assert (task.sink, task.terms.function, task.terms.name, task.terms.style) == (sink, 5, "f", STAR)
+        assert (task.terms.timeout, task.terms.retries, task.terms.guarded) == (70, 2, False)
     assert feed.exhausted()
     assert feed.take(1000) == []
 

@@ -211,7 +211,7 @@ def test_a_crash_costs_what_ran() -> None:
         assert (error.task, error.cause) == (f"task {name}", "")
         assert "while 3 tasks ran in threads of it, which of them was the cause is not known" in str(error)
     assert orders == [Start(1)]
-    assert [task.name for task in bench.state.backlog] == ["h"]
+    assert [task.terms.name for task in bench.state.backlog] == ["h"]
 
 
 def test_a_crash_with_one_task() -> None:
@@ -263,7 +263,7 @@ def test_a_time_out_waits_no_longer_than_the_grace() -> None:
     assert isinstance(error, WorkerDied)
     assert error.cause == "task slow"
     assert "because task slow, in another thread of it, ran longer than its timeout; retries=1" in str(error)
-    assert [task.name for task in bench.state.backlog] == ["again"]
+    assert [task.terms.name for task in bench.state.backlog] == ["again"]
 
 
 def test_what_ends_meanwhile_is_spared() -> None:
@@ -372,7 +372,7 @@ def test_what_computes_does_not_block_what_waits() -> None:
     bench.state.pace.learn_share(2, 50 * MS, MS, 0)
     tasks = [call("wait", function=2) for _ in range(3)]
     assert list(sent(bench.submit(*tasks)).values()) == [[task] for task in tasks]
-    assert [task.name for task in bench.state.backlog] == ["compute"]
+    assert [task.terms.name for task in bench.state.backlog] == ["compute"]
 
 
 def knowing(bench: Bench) -> Bench:

@@ -7,9 +7,9 @@ import itertools
 import pytest
 
 from forkful._core import moves
-from forkful._core.books import BUSY, GONE, IDLE, KILLED, QUEUED, RECALLED, SENT, STARTING, STOPPING, Task, Worker
+from forkful._core.books import BUSY, GONE, IDLE, KILLED, QUEUED, RECALLED, SENT, STARTING, STOPPING, Task, Terms, Worker
 from forkful._core.journal import IN_INITIALIZER
-from forkful._core.messages import ERROR, GROUP, VALUE
+from forkful._core.messages import EACH, ERROR, GROUP, VALUE
 from forkful._core.schedule import LONG_NS, STUCK_NS
 from forkful._core.steps import (
     Cancel,
@@ -454,7 +454,7 @@ def test_death_inside_a_block() -> None:
     bench.exit(0, started=6)
     assert results(task).errors() == {105: "WorkerDied"}
     again, rest, last = bench.state.backlog
-    assert (again.index(), again.count, again.guarded) == (102, 3, False)
+    assert (again.index(), again.count, again.terms.guarded) == (102, 3, False)
     assert (rest.index(), rest.count) == (106, 4)
     assert (rest, last) == (task, other)
     bench.man(1)
@@ -754,7 +754,7 @@ def test_a_part_of_a_guarded_task_is_taken_back() -> None:
     assert bench(Seen(0, 1, 0)) == [Recall(0, 5)]
     orders = bench(Taken(0, 3))
     (part,) = sent(orders)[1]
-    assert (part.index(), part.count, part.retries) == (12, 3, 1)
+    assert (part.index(), part.count, part.terms.retries) == (12, 3, 1)
     assert (task.index(), task.count, task.state) == (10, 2, SENT)
     assert bench.seat(0).load == 2
     bench.finish(0, 1, 1)
@@ -1612,11 +1612,10 @@ def test_worker_that_was_never_asked_for() -> None:
 
 def test_parts_keep_what_their_task_was_given() -> None:
     """Whatever a task is split into has its limits and its place in the map."""
-    task = Task(results(block(1)), 3, "g", 1, b"x", base=7, first=2, count=9, guarded=False, timeout=5, retries=4)
+    task = Task(results(block(1)), Terms(3, "g", EACH, guarded=False, timeout=5, retries=4), b"x", base=7, first=2, count=9)
     part = task.part(4, 3, 1)
     assert (part.base, part.first, part.count, part.index()) == (7, 4, 3, 11)
-    assert (part.function, part.name, part.style, part.payload) == (3, "g", 1, b"x")
-    assert (part.guarded, part.timeout, part.retries, part.attempts) == (False, 5, 4, 1)
+    assert (part.terms, part.payload, part.attempts) == (task.terms, b"x", 1)
     assert (part.state, part.seat, part.done, part.cancelled) == (QUEUED, None, 0, 0)
     assert (part.units(), task.units()) == (1, 1)
     assert task.part(0, 1).attempts == 0
@@ -1625,10 +1624,10 @@ def test_parts_keep_what_their_task_was_given() -> None:
 def test_names_of_elements() -> None:
     """For messages: one, or one of several where it is not known which."""
     task = block(8, base=10)
-    assert task.describe(12) == f"task {task.name}[12]"
+    assert task.describe(12) == f"task {task.terms.name}[12]"
     assert task.describe_one_of(12, 1) == task.describe(12)
-    assert task.describe_one_of(12, 3) == f"one of task {task.name}[12] to {task.name}[14]"
-    assert call().describe_one_of(0, 1) == f"task {call().name}"
+    assert task.describe_one_of(12, 3) == f"one of task {task.terms.name}[12] to {task.terms.name}[14]"
+    assert call().describe_one_of(0, 1) == f"task {call().terms.name}"
 
 
 def test_starts_that_fail_while_a_worker_works() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from forkful._core.books import BUSY, ENDED, IDLE, QUEUED, RECALLED, SENT, Task
+from forkful._core.books import BUSY, ENDED, IDLE, QUEUED, RECALLED, SENT, Task, Terms
 from forkful._core.limits import Limits
 from forkful._core.messages import EACH, ERROR, GROUP, VALUE, VALUES
 from forkful._core.state import State
@@ -209,11 +209,9 @@ class World:
         for _ in range(count):
             raises = guarded and random.random() < 0.2
             self.elements.append(Element(guarded, retries, timeout, hangs and random.random() < 0.5, raises))
-        task = Task(
-            self, random.randint(1, 2), "f", EACH, b"",
-            base=base, count=count, guarded=guarded, timeout=timeout, retries=retries,
-            priority=random.choice([0, 0, 0, 5, -5]),
-        )  # fmt: skip  # the constructor's own grouping
+        function, priority = random.randint(1, 2), random.choice([0, 0, 0, 5, -5])
+        terms = Terms(function, "f", EACH, guarded=guarded, timeout=timeout, retries=retries, priority=priority)
+        task = Task(self, terms, b"", base, count=count)
         self.tasks.append(task)
         self.inbox.append(task)
 
@@ -376,7 +374,7 @@ class World:
             sent = [index for task in order.tasks for index in _elements_of(task)]
             assert not any(self.elements[index].killed for index in sent), "what is cancelled is not sent again"
             lane.permits += order.units
-            lane.down.append([(list(_elements_of(task)), task.guarded) for task in order.tasks])
+            lane.down.append([(list(_elements_of(task)), task.terms.guarded) for task in order.tasks])
         elif isinstance(order, Look):
             self._look(lane, events)
         else:

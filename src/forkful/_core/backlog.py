@@ -27,7 +27,7 @@ class Backlog:
         self._turns = 0  # that were given: among queues of one priority, the task that came first is next
 
     def _queue(self, task: Task) -> deque[Task]:
-        key = -task.priority, task.function if self._by_function else 0
+        key = -task.terms.priority, task.terms.function if self._by_function else 0
         queue = self._queues.get(key)
         if queue is None:
             if len(self._queues) > _KEPT:
@@ -64,11 +64,11 @@ class Backlog:
         for task in tasks:
             function = 0
             if self._by_function:
-                function = task.function
+                function = task.terms.function
                 self._turns += 1
                 task.turn = self._turns
-            if queue is None or key != (task.priority, function):
-                queue, key = self._queue(task), (task.priority, function)
+            if queue is None or key != (task.terms.priority, function):
+                queue, key = self._queue(task), (task.terms.priority, function)
             queue.append(task)
 
     def put_back(self, task: Task) -> None:

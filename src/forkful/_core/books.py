@@ -55,6 +55,40 @@ class Sink(Protocol):
         """Everything that has not ended ends with *error*."""
 
 
+class Terms:
+    """What the tasks of one map have in common, or calls of one function: never changed, so that they can share it."""
+
+    __slots__ = ("backoff", "function", "guarded", "name", "priority", "retries", "style", "timeout")
+
+    def __init__(
+        self,
+        function: int,
+        name: str,
+        style: int = CALL,
+        *,
+        guarded: bool = True,
+        timeout: int | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        backoff: int = 0,
+    ) -> None:
+        self.function = function  # its key
+        self.name = name  # for messages
+        self.style = style
+        self.guarded = guarded  # each element needs a permit, and is committed alone
+        self.timeout = timeout  # nanoseconds for each element
+        self.retries = retries
+        self.priority = priority
+        self.backoff = backoff  # nanoseconds before a task is tried again; twice as long each further time
+
+    def within(self, timeout: int | None) -> Terms:
+        """The same with another time-out."""
+        return Terms(
+            self.function, self.name, self.style, guarded=self.guarded,
+            timeout=timeout, retries=self.retries, priority=self.priority, backoff=self.backoff,
+        )  # fmt: skip  # the constructor's own grouping
+
+
 class Task:
     """One call, or a run of consecutive elements of one map.
 
@@ -63,41 +97,18 @@ class Task:
     """
 
     __slots__ = (
-        "attempts", "backoff", "base", "cancelled", "count", "done", "first", "function", "guarded", "name", "payload", "priority", "retries",
-        "seat", "sink", "state", "style", "timeout", "turn",
+        "attempts", "base", "cancelled", "count", "done", "first", "payload", "seat", "sink", "state", "terms", "turn",
     )  # fmt: skip  # one line a letter would be twelve lines of names
 
     def __init__(
-        self,
-        sink: Sink,
-        function: int,
-        name: str,
-        style: int,
-        payload: Any,
-        *,
-        base: int = 0,
-        first: int = 0,
-        count: int = 1,
-        guarded: bool = True,
-        timeout: int | None = None,
-        retries: int = 0,
-        attempts: int = 0,
-        priority: int = 0,
-        backoff: int = 0,
+        self, sink: Sink, terms: Terms, payload: Any, base: int = 0, first: int = 0, count: int = 1, attempts: int = 0
     ) -> None:
         self.sink = sink
-        self.function = function
-        self.name = name
-        self.style = style
+        self.terms = terms
         self.payload = payload
         self.base = base
         self.first = first
         self.count = count
-        self.guarded = guarded
-        self.timeout = timeout
-        self.retries = retries
-        self.priority = priority
-        self.backoff = backoff  # nanoseconds before it is tried again; twice as long each further time
         self.turn = 0  # where the order in which tasks came matters: see `backlog.Backlog`
         self.attempts = attempts  # that have failed so far
         self.done = 0  # elements whose result has arrived
@@ -107,11 +118,7 @@ class Task:
 
     def part(self, first: int, count: int, attempts: int = 0) -> Task:
         """A new queued task for *count* of its elements, from *first* of the payload on."""
-        return Task(
-            self.sink, self.function, self.name, self.style, self.payload,
-            base=self.base, first=first, count=count, guarded=self.guarded,
-            timeout=self.timeout, retries=self.retries, attempts=attempts, priority=self.priority, backoff=self.backoff,
-        )  # fmt: skip  # the constructor's own grouping
+        return Task(self.sink, self.terms, self.payload, self.base, first, count, attempts)
 
     def index(self) -> int:
         """The sink's number of the first element whose result has not arrived."""
@@ -119,16 +126,17 @@ class Task:
 
     def describe(self, index: int) -> str:
         """One element in words, for messages."""
-        return f"task {self.name}" if self.style == CALL else f"task {self.name}[{index}]"
+        terms = self.terms
+        return f"task {terms.name}" if terms.style == CALL else f"task {terms.name}[{index}]"
 
     def describe_one_of(self, index: int, count: int) -> str:
         """One of *count* elements from *index* on, it is not known which."""
         name = self.describe(index)
-        return name if count == 1 else f"one of {name} to {self.name}[{index + count - 1}]"
+        return name if count == 1 else f"one of {name} to {self.terms.name}[{index + count - 1}]"
 
     def units(self) -> int:
         """How many permits its remaining elements need."""
-        return self.count - self.done if self.guarded else 1
+        return self.count - self.done if self.terms.guarded else 1
 
 
 class Worker:
@@ -193,7 +201,7 @@ class Seat:
     def waiting(self) -> bool:
         """Whether it holds elements that could not have started yet, and could be taken back."""
         head = self.sent[0]
-        return len(self.sent) > 1 or (head.guarded and head.count - head.done > 1)
+        return len(self.sent) > 1 or (head.terms.guarded and head.count - head.done > 1)
 
     def running(self, started: int) -> tuple[Task | None, int]:
         """The element that was the newest when the worker had started so many: its task, and its number for the sink.

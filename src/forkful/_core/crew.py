@@ -271,13 +271,14 @@ class Crew:
         plain = self.lender is None and post.account is None
         calls = _calls_of_one(send.tasks) if plain else []
         if calls:
-            buffers = frame(BATCH, send.tasks[0].function, pack_calls(calls), lane=lane)
+            buffers = frame(BATCH, send.tasks[0].terms.function, pack_calls(calls), lane=lane)
         else:
             entries: list[Entry] = [
-                (t.function, t.payload)
-                if t.style == CALL
-                else (t.function, t.payload, t.style, t.first, t.count, t.guarded)
-                for t in send.tasks
+                (terms.function, task.payload)
+                if terms.style == CALL
+                else (terms.function, task.payload, terms.style, task.first, task.count, terms.guarded)
+                for task in send.tasks
+                for terms in (task.terms,)
             ]
             if plain:
                 buffers = frame(BATCH, 0, codec.dumps(entries, codec.PROTOCOL), lane=lane)
@@ -530,10 +531,14 @@ _ADVICE = {
 
 def _calls_of_one(tasks: list[Task]) -> list[bytes]:
     """The payloads of *tasks* where all are small calls of one function; else nothing."""
-    key = tasks[0].function
+    terms = tasks[0].terms
+    if terms.style != CALL:
+        return []
     payloads = []
     for task in tasks:
-        if task.style != CALL or task.function != key or type(task.payload) is not bytes:
+        other = task.terms
+        same = other is terms or (other.style == CALL and other.function == terms.function)
+        if not same or type(task.payload) is not bytes:
             return []
         payloads.append(task.payload)
     return payloads

@@ -37,7 +37,7 @@ class Endings:
 
     def fail_next(self, task: Task, error: BaseException, *, final: bool = False) -> Task | None:
         """The element that *task* is at, which was running, ends with *error*, or is to be tried again unless *final*."""
-        if task.attempts < task.retries and not final:
+        if task.attempts < task.terms.retries and not final:
             return self.retry_next(task)
         self._stats["failed"] += 1
         self.failures.append((task, task.index(), 1, error))
@@ -108,7 +108,8 @@ class Endings:
 
     def try_again(self, task: Task, now: int) -> None:
         """Queue *task*, whose last attempt has failed just now, when its time comes."""
-        if task.backoff:
-            self._backlog.delay(task, now + (task.backoff << min(task.attempts - 1, _DOUBLED_MOST)))
+        backoff = task.terms.backoff
+        if backoff:
+            self._backlog.delay(task, now + (backoff << min(task.attempts - 1, _DOUBLED_MOST)))
         else:
             self._backlog.put_back(task)

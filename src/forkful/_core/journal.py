@@ -39,6 +39,7 @@ DUMP = 64 * 1024
 _SERIAL_SHIFT = 16  # RECORDS fits below it
 _COUNT_MASK = (1 << _SERIAL_SHIFT) - 1
 _LENGTH_BITS, _KIND_BITS = 36, 4
+_SMALL = 512  # bytes of a record, on average
 
 Record = tuple[int, int, Any]  # elements, kind (messages.VALUE …), bytes or, in the master, what came in shared memory
 
@@ -69,10 +70,13 @@ def split(index: memoryview | list[int], data: memoryview) -> list[Record]:
     """The records whose entries are *index* and whose bytes stand one after the other in *data*."""
     records: list[Record] = []
     at = 0
+    parts: memoryview | bytes = data
+    if len(data) < _SMALL * len(index):  # to copy twice is then cheaper than a view of each, for the collector too
+        parts = bytes(data)
     for entry in index:
         length = entry & ((1 << _LENGTH_BITS) - 1)
         kind = (entry >> _LENGTH_BITS) & ((1 << _KIND_BITS) - 1)
-        records.append((entry >> (_KIND_BITS + _LENGTH_BITS), kind, data[at : at + length]))
+        records.append((entry >> (_KIND_BITS + _LENGTH_BITS), kind, parts[at : at + length]))
         at += length
     return records
 

@@ -32,7 +32,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import PoolClosed, PoolTerminated
-from .books import Task
+from .books import Task, Terms
 from .codec import LARGE_BYTES, beside, encode, keep, load_late, take_beside
 from .crew import Crew
 from .deliveries import Deliveries
@@ -273,8 +273,10 @@ class Master:
     def retime(self, sink: object, timeout: int | None) -> None:
         """From now on, each element of what reports to *sink* may run so many nanoseconds; also one that runs now."""
         with self._lock:
+            changed: dict[Terms, Terms] = {}
             for task in self.tasks_of(sink):
-                task.timeout = timeout
+                terms = task.terms
+                task.terms = changed.get(terms) or changed.setdefault(terms, terms.within(timeout))
         self._handle([Tick()])
         self.wheel.ensure()
 
@@ -527,9 +529,9 @@ class Master:
     def _functions_in_use(self) -> set[int]:
         state = self._state
         used = {key for source in list(self._sources) for key in source.functions()}
-        used.update(task.function for task in (*state.backlog, *self._inbox))
+        used.update(task.terms.function for task in (*state.backlog, *self._inbox))
         for seat in state.seats.values():
-            used.update(task.function for task in seat.sent)
+            used.update(task.terms.function for task in seat.sent)
         return used
 
     def _give_up(self, error: BaseException) -> None:

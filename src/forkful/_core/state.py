@@ -191,7 +191,7 @@ class State:
                 break  # terminated: the tasks were failed already
             task = sent[0]
             finished += count
-            if kind == ERROR and task.attempts < task.retries and not task.cancelled:
+            if kind == ERROR and task.attempts < task.terms.retries and not task.cancelled:
                 retried = self._endings.retry_next(task)
                 if retried is not None:
                     self._endings.try_again(retried, self._now)
@@ -216,9 +216,9 @@ class State:
         seat.finished += finished
         seat.load -= finished
         if task is not None:
-            self.pace.learn(task.function, event.elements, event.ns)
+            self.pace.learn(task.terms.function, event.elements, event.ns)
             if event.cpu:
-                self.pace.learn_share(task.function, event.ns, event.cpu, worker.busy() - (seat.load > 0))
+                self.pace.learn_share(task.terms.function, event.ns, event.cpu, worker.busy() - (seat.load > 0))
             seat.hides = seat.load > 1
         if not sent:
             _spare(seat)
@@ -390,13 +390,15 @@ class State:
             else:
                 _spare(seat)
             seat.forget_look(self._now)
-            if head.timeout is not None and self._now >= seat.heard + max(head.timeout, _QUIET_NS):
+            timeout = head.terms.timeout
+            if timeout is not None and self._now >= seat.heard + max(timeout, _QUIET_NS):
                 self._recall(seat)  # it has been stopped, perhaps: the task has not, and can run elsewhere
             return
         seat.since = event.since
         if self._now >= event.since + STUCK_NS:
             seat.hides = False  # the look has brought what there was, and nothing comes before this element ends
-        overdue = head.timeout is not None and self._now >= event.since + head.timeout
+        timeout = head.terms.timeout
+        overdue = timeout is not None and self._now >= event.since + timeout
         if not (overdue or head.cancelled == KILL_IT):
             _spare(seat)
             if seat.waiting():
@@ -490,7 +492,7 @@ class State:
 
     def _has_free_hands(self, seat: Seat) -> bool:
         """Whether a worker is idle, or could be started, for work that waits at *seat*."""
-        return not self.backlog and self.staff.has_free_hands(self._width(seat.sent[-1].function), self._now)
+        return not self.backlog and self.staff.has_free_hands(self._width(seat.sent[-1].terms.function), self._now)
 
     def _patience(self, seat: Seat, *, free: bool) -> float:
         """How long what runs on *seat* may take before it gives back what waits behind it; *free*: somebody is.
@@ -516,7 +518,7 @@ class State:
         for seat in self.seats.values():
             if not seat.sent or seat.state not in (BUSY, RECALLED):
                 continue
-            timeout = seat.sent[0].timeout
+            timeout = seat.sent[0].terms.timeout
             wanted = seat.hides or seat.condemned
             patience: float = STUCK_NS
             if not wanted and seat.load > 1 and seat.state == BUSY and not seat.recalls and seat.waiting():
@@ -577,7 +579,7 @@ class State:
             if queue[0].state != QUEUED:
                 queue.popleft()
                 continue
-            function = queue[0].function
+            function = queue[0].terms.function
             window = self.pace.window(function)
             width = self._width(function)
             seats = self.staff.with_room(window, width, claimed)
@@ -606,8 +608,8 @@ class State:
         function: int | None = None
         while queue and taken < share:
             task = queue[0]
-            if task.function != function:
-                function = task.function
+            if task.terms.function != function:
+                function = task.terms.function
                 window = self.pace.window(function)
             if load >= window:
                 break
@@ -637,9 +639,10 @@ class State:
         new: set[int] = set()
         units = 0
         for task in tasks:
-            units += task.count if task.guarded else 1
-            if task.function not in known:
-                new.add(task.function)
+            terms = task.terms
+            units += task.count if terms.guarded else 1
+            if terms.function not in known:
+                new.add(terms.function)
         known |= new
         self._out.append(Send(seat.key, tasks, sorted(new), units))
 
@@ -661,7 +664,7 @@ class State:
         if len(self.workers) >= self.staff.limits.most:
             return False
         for seat in self.seats.values():
-            if seat.load > 1 and self.pace.cost(seat.sent[-1].function) * seat.load > STUCK_NS:
+            if seat.load > 1 and self.pace.cost(seat.sent[-1].terms.function) * seat.load > STUCK_NS:
                 return True
         return False
 

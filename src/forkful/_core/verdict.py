@@ -28,7 +28,7 @@ def explain_death(seat: Seat, head: Task, event: Exited, company: Company | None
 
     *company*: of the others that ran there; None if it was alone.
     """
-    wanted = not head.cancelled or (head.cancelled == LET_END and head.attempts >= head.retries)
+    wanted = not head.cancelled or (head.cancelled == LET_END and head.attempts >= head.terms.retries)
     if not wanted:  # also when it ended by itself just before it was killed: nobody wants it to be tried again
         return explain_cancelling(head), True
     name = head.describe(head.index())
@@ -37,7 +37,7 @@ def explain_death(seat: Seat, head: Task, event: Exited, company: Company | None
         if cause == name and event.crashed is not None and seat is seat.worker.seats[event.crashed]:
             cause = because = ""
         return WorkerDied.during(name, event.pid, event.exitcode, because, cause, event.evidence), False
-    seconds = (head.timeout or 0) / 1e9
+    seconds = (head.terms.timeout or 0) / 1e9
     message = f"{name} ran longer than timeout={seconds:g} s; its worker (pid {event.pid}) was killed"
     evidence = event.evidence
     message += evidence.before("give it more time or make it shorter")

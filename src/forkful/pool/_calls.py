@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._core import codec, contexts
-from .._core.books import Task
+from .._core.books import Task, Terms
 from .._core.master import Master
 from .._core.messages import CALL
 from .._core.schedule import default_chunksize
@@ -41,6 +41,7 @@ class Calls:
         self._master = master
         self._options = options
         self._watches: deque[Watch] = deque()  # the progress bars that are shown, and some that were
+        self._terms = options.limits.terms(0, "", CALL), options.limits  # of the last call: the next one is often alike
         self.admission: Admission | None = None
         if options.max_pending is not None:
             from ._admission import Admission  # few pools have one
@@ -73,18 +74,11 @@ class Calls:
         except BaseException as error:  # user code (__reduce__) may raise anything
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", args, error))
             return None
-        task = Task(
-            result,
-            key,
-            name,
-            CALL,
-            payload,
-            timeout=limits.timeout,
-            retries=limits.retries,
-            priority=limits.priority,
-            backoff=limits.backoff,
-        )
-        result._task = task
+        terms, of = self._terms
+        if terms.function != key or of is not limits:
+            terms = limits.terms(key, name, CALL)
+            self._terms = terms, limits
+        result._task = task = Task(result, terms, payload)
         return task
 
     def _follow(self, progress: Progress, func: Any, total: int | None) -> Watch | None:
@@ -107,12 +101,15 @@ class Calls:
         limits = self._master.limits
         return limits.most * limits.threads
 
-    def _register(self, func: Any) -> tuple[int, str, int | None]:
-        """A map's function: its key, its name, and the key of its other form, if there is one."""
+    def _register(self, func: Any, style: int, limits: CallLimits, *, guarded: bool) -> tuple[Terms, Terms | None]:
+        """The terms of a map of *func*, and those with its other form, if there is one."""
         functions = self._master.functions
         func = contexts.with_context(func)
         key, name = functions.register(func)
-        return key, name, functions.register_by_name(func)[0] if key in functions.portable else None
+        terms = limits.terms(key, name, style, guarded=guarded)
+        if key not in functions.portable:
+            return terms, None
+        return terms, limits.terms(*functions.register_by_name(func), style, guarded=guarded)
 
     def map(
         self,
@@ -152,15 +149,15 @@ class Calls:
         if not items:
             result.conclude_empty()
             return result
+        guarded = limits.timeout is not None or limits.retries > 0 or self._options.capture
         try:
-            key, name, by_name = self._register(func)
+            terms, by_name = self._register(func, style, limits, guarded=guarded)
         except BaseException as error:  # user code (__reduce__) may raise anything
             _refuse(result, explain_refusal(f"task {codec.describe(func)}", func, error))
             return result
-        guarded = limits.timeout is not None or limits.retries > 0 or self._options.capture
         exact = self._options.maxtasksperchild is not None
         most = chunksize or default_chunksize(len(items), self._hands())
-        call = Call(key, name, style, limits, guarded, most, exact, by_name)
+        call = Call(terms, most, exact, by_name)
         feed = SequenceFeed(call, result, self._master.block_of, items, self._master.pack)
         result.follow(feed)
         try:
@@ -188,10 +185,10 @@ class Calls:
             buffersize = check_size("buffersize", buffersize)
         _check_synchronous(iterable)
         iterator, plain = iter(iterable), type(iterable) in PLAIN
-        key, name, by_name = self._register(func)
+        terms, by_name = self._register(func, style, limits, guarded=True)
         exact = self._options.maxtasksperchild is not None
         most = WINDOW_MOST if chunksize == 1 and not exact else chunksize
-        call = Call(key, name, style, limits, True, most, exact, by_name)
+        call = Call(terms, most, exact, by_name)
         stream = Stream(self._master, ordered=ordered, printed=Printed() if self._options.capture else None)
         hands = self._hands()
         chunks = 0 if chunksize == 1 else chunksize * hands

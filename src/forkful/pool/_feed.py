@@ -40,9 +40,9 @@ class Feed:
     """Turns items into tasks; base of the two kinds."""
 
     def __init__(self, call: Call, sink: Sink, block: Callable[[int, int], int], pack: Pack = pack_whole) -> None:
-        self.function = call.function
-        self.name = call.name
-        self.priority = call.limits.priority
+        self.function = call.terms.function
+        self.name = call.terms.name
+        self.priority = call.terms.priority
         self.position = 0  # elements taken so far
         self._call = call
         self._sink = sink
@@ -54,8 +54,8 @@ class Feed:
 
     def functions(self) -> tuple[int, ...]:
         """The keys of functions that its tasks may name."""
-        call = self._call
-        return (call.function,) if call.by_name is None else (call.function, call.by_name)
+        by_name = self._call.by_name
+        return (self.function,) if by_name is None else (self.function, by_name.function)
 
     def take(self, room: int) -> list[Task]:
         """Up to about *room* elements as tasks (a task is not divided to fit).
@@ -99,7 +99,7 @@ class Feed:
     def _size(self) -> int:
         """How many elements the next task should hold."""
         call = self._call
-        return call.chunksize if call.exact else self._block(call.function, call.chunksize)
+        return call.chunksize if call.exact else self._block(self.function, call.chunksize)
 
     def _make(self, items: Items) -> list[Task]:
         """Tasks for *items*, the next in order; elements that cannot be pickled fail here and now."""
@@ -123,19 +123,14 @@ class Feed:
 
     def _task(self, items: Items, base: int) -> Task:
         call = self._call
-        payload = self._pack(items, once=len(items) == 1 and not call.limits.retries)
-        function = call.function
+        terms = call.terms
+        payload = self._pack(items, once=len(items) == 1 and not terms.retries)
         if call.by_name is not None and codec.mentions_main(payload):
-            function = call.by_name
-        return Task(
-            self._sink, function, call.name, call.style, payload,
-            base=base, count=len(items), guarded=call.guarded,
-            timeout=call.limits.timeout, retries=call.limits.retries, priority=call.limits.priority,
-            backoff=call.limits.backoff,
-        )  # fmt: skip  # the constructor's own grouping
+            terms = call.by_name
+        return Task(self._sink, terms, payload, base, count=len(items))
 
     def _refuse(self, index: int, item: Any, error: BaseException) -> None:
-        task = Task(self._sink, self.function, self.name, self._call.style, b"")
+        task = Task(self._sink, self._call.terms, b"")
         refusal = explain_refusal(task.describe(index), item, error)
         self._note(refusal)
         self._sink.fail(task, index, 1, refusal)
@@ -261,7 +256,9 @@ class StreamFeed(Feed):
 
     def limit(self, timeout: int | None) -> None:
         """So many nanoseconds each element may run, of the tasks that are still to be made."""
-        self._call = self._call._replace(limits=self._call.limits._replace(timeout=timeout))
+        call = self._call
+        by_name = None if call.by_name is None else call.by_name.within(timeout)
+        self._call = call._replace(terms=call.terms.within(timeout), by_name=by_name)
 
     def fetched(self, count: int) -> bool:
         """The reader has fetched *count* results; whether it would pay to feed now."""

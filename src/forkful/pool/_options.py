@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from .._core import spawn
+from .._core.books import Terms
 from ._processors import cpu_count
 
 _NO_SECONDS = "{} must be a number of seconds, or None for no limit, not {!r}"
@@ -55,6 +56,13 @@ class CallLimits(NamedTuple):
             self.backoff,
         )
 
+    def terms(self, function: int, name: str, style: int, *, guarded: bool = True) -> Terms:
+        """Of tasks that call *function*."""
+        return Terms(
+            function, name, style, guarded=guarded,
+            timeout=self.timeout, retries=self.retries, priority=self.priority, backoff=self.backoff,
+        )  # fmt: skip  # the constructor's own grouping
+
 
 class Size(NamedTuple):
     """How many worker processes a pool has."""
@@ -86,14 +94,10 @@ class Options(NamedTuple):
 class Call(NamedTuple):
     """What a map does with each element."""
 
-    function: int  # key at the workers
-    name: str
-    style: int
-    limits: CallLimits
-    guarded: bool  # each element counts for itself: its result is safe before the next starts
+    terms: Terms
     chunksize: int  # the most elements in one task
     exact: bool  # always that many: maxtasksperchild counts chunks
-    by_name: int | None = None  # key of the same function, for elements that need it so: `functions.register_by_name`
+    by_name: Terms | None = None  # of the same function, for elements that need it so: `functions.register_by_name`
 
 
 def check_limits(timeout: float | None, retries: int | None, priority: int | None = None) -> CallLimits:
