@@ -13,9 +13,9 @@ from typing import Any
 
 from . import logbook, output
 from .books import Task
-from .codec import is_interrupt
+from .codec import is_interrupt, loads
 from .messages import LOG, VALUE, VALUES
-from .records import rebuild, rebuild_one
+from .records import rebuild, refuse_value
 
 Delivery = (
     tuple[Task, int, int, int, Any, int | None]
@@ -84,13 +84,16 @@ class Deliveries:
                     delivery = None
                     continue
                 task, index, count, kind, blob, pid = delivery
-                if kind == VALUE:  # the usual case, spared two lists
-                    ok, what = rebuild_one(task, index, blob, pid)
-                    delivery = None
-                    if ok:
-                        task.sink.accept(task, index, [what], pid, len(blob))
+                if kind == VALUE:  # the usual case, spared two calls and two lists
+                    try:
+                        value = loads(blob)
+                    except BaseException as error:  # whatever the user's code raises, see `rebuild`
+                        refusal = refuse_value(task, index, pid, error)
+                        delivery = None
+                        task.sink.refuse(task, index, refusal, pid)
                     else:
-                        task.sink.refuse(task, index, what, pid)
+                        delivery = None
+                        task.sink.accept(task, index, [value], pid, len(blob))
                     continue
                 parts = rebuild(task, index, count, kind, blob, pid)
                 delivery = None

@@ -50,7 +50,8 @@ BY_THREAD = -1  # for `Setup.capture`
 
 # How a task calls its function.
 CALL, EACH, STAR = range(3)
-# payload = (args, kwds)           f(*args, **kwds), one element; perhaps with `contexts.Variable`s as a third
+# payload = (args, kwds)           f(*args, **kwds), one element; without kwds where there are none, and perhaps with
+#                                  `contexts.Variable`s as a third
 # payload = [item, item, …]        f(item) for each; also a tuple or a range
 # payload = [(a, b), (c, d), …]    f(*item) for each
 

@@ -40,7 +40,7 @@ def rebuild(task: Task, index: int, count: int, kind: int, blob: Any, pid: int |
         return [(at, False, failure) for at in range(index, index + count)]
 
 
-def rebuild_one(task: Task, index: int, blob: Any, pid: int | None) -> tuple[bool, Any]:
+def _rebuild_one(task: Task, index: int, blob: Any, pid: int | None) -> tuple[bool, Any]:
     """What one element has ended with, from a VALUE record: (True, value) or (False, error).
 
     Raises:
@@ -49,8 +49,17 @@ def rebuild_one(task: Task, index: int, blob: Any, pid: int | None) -> tuple[boo
     try:
         return True, codec.loads(blob)
     except BaseException as error:  # likewise
-        codec.raise_if_interrupt(error)
-        return False, codec.unreadable_result(task.describe(index), pid, error)
+        return False, refuse_value(task, index, pid, error)
+
+
+def refuse_value(task: Task, index: int, pid: int | None, error: BaseException) -> BaseException:
+    """The error of an element whose value has raised *error* as it was rebuilt.
+
+    Raises:
+        BaseException: as `rebuild`.
+    """
+    codec.raise_if_interrupt(error)
+    return codec.unreadable_result(task.describe(index), pid, error)
 
 
 def _rebuild_each(task: Task, index: int, blobs: list[Any], pid: int | None) -> list[Part]:
@@ -58,7 +67,7 @@ def _rebuild_each(task: Task, index: int, blobs: list[Any], pid: int | None) -> 
     parts: list[Part] = []
     values: list[Any] = []
     for at, blob in enumerate(blobs, index):
-        ok, what = rebuild_one(task, at, blob, pid)
+        ok, what = _rebuild_one(task, at, blob, pid)
         if ok:
             values.append(what)
         else:
@@ -75,7 +84,7 @@ def _rebuild_mixed(task: Task, index: int, records: list[tuple[bool, bytes]], pi
     parts: list[Part] = []
     for at, (has_value, blob) in enumerate(records, index):
         if has_value:
-            ok, what = rebuild_one(task, at, blob, pid)
+            ok, what = _rebuild_one(task, at, blob, pid)
             parts.append((at, ok, [what] if ok else what))
         else:
             parts.append((at, False, codec.decode_error(blob, task.describe(at), pid)))

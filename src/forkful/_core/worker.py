@@ -333,16 +333,16 @@ class Worker:
             # do not import the same packages each from another end.
             function = self._known.get(key)
             call = _loads(payload) if type(payload) is bytes else payload.take()
-            if len(call) == 2:
-                args, kwds = call
-                value = function(*args, **kwds)
+            if len(call) == 1:
+                value = function(*call[0])
+            elif len(call) == 2:
+                value = function(*call[0], **call[1])
             else:
-                args, kwds, variables = call
-                value = contexts.restore(variables).run(function, *args, **kwds)
+                value = contexts.restore(call[2]).run(function, *call[0], **call[1])
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's errors too
             self._commit_error(error, begun)
         else:
-            del args, kwds, call
+            del call
             self._commit_value(value, begun)
         return True
 

@@ -59,13 +59,18 @@ class Calls:
         if self._options.capture:
             result._printed = Printed()
         try:
-            call = tuple(args), dict(kwds) if kwds else {}
+            positional, named = tuple(args), dict(kwds) if kwds else None
         except BaseException as error:  # no arguments; or an iterator, or a mapping, of the user's that raises
             _refuse(result, _explain_arguments(func, args, kwds, error))
             return None
         try:
             variables = contexts.collect()
-            payload = self._master.pack((*call, variables) if variables else call, once=not limits.retries)
+            call: tuple[Any, ...] = (positional,)
+            if variables:
+                call = positional, named or {}, variables
+            elif named:
+                call = positional, named
+            payload = self._master.pack(call, once=not limits.retries)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
             functions = self._master.functions
             key, name = functions.register(func)
