@@ -191,7 +191,7 @@ def test_nohup(waiting: Shell) -> None:
 
 def test_more_and_fewer_workers(waiting: Shell) -> None:
     """SIGUSR1 adds one, SIGUSR2 takes one away, and no input is lost."""
-    waiting.write("many.txt", *map(str, range(150)))
+    waiting.write("many.txt", *map(str, range(60)))
     with waiting.start("map", "waiting.py:own_pid", "many.txt", "-o", "out.jsonl", "-j", "1") as process:
         assert process.stderr is not None
         while not waiting.out.exists() or not waiting.out.read_text():
@@ -208,7 +208,7 @@ def test_more_and_fewer_workers(waiting: Shell) -> None:
         process.stderr.read()
     assert process.returncode == 0
     records = waiting.records()
-    assert len(records) == 150
+    assert len(records) == 60
 
 
 def test_closed_standard_error(waiting: Shell) -> None:

@@ -203,7 +203,7 @@ def test_warm_memory_is_used_again() -> None:
 
 
 def test_many_kept_results_few_descriptors(tmp_path: Path) -> None:
-    """5,000 of 300 kB, and some large ones, under a limit that would not hold a descriptor for each."""
+    """2,000 of 300 kB, and some large ones, under a limit that would not hold a descriptor for each."""
     code = """
 import resource
 import forkful
@@ -212,7 +212,7 @@ from tests.process import big_tasks
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     with forkful.Pool(2) as pool:
-        small = pool.starmap(big_tasks.make, [(300_000, n % 256) for n in range(5000)], chunksize=10)
+        small = pool.starmap(big_tasks.make, [(300_000, n % 256) for n in range(2000)], chunksize=10)
         large = list(pool.istarmap(big_tasks.make, [(2_000_000, n % 256) for n in range(300)]))
         handed = [pool.apply_async(big_tasks.same, (array,)) for array in large]
         handed = [result.get() for result in handed]
@@ -596,7 +596,7 @@ def test_interrupted_while_it_is_packed(monkeypatch: pytest.MonkeyPatch) -> None
 # Nothing is left.
 
 
-@pytest.mark.parametrize(("method", "pools"), [("fork", 200), ("forkserver", 25)])
+@pytest.mark.parametrize(("method", "pools"), [("fork", 80), ("forkserver", 20)])
 def test_many_pools(method: str, pools: int) -> None:
     """Opened, used with large things both ways, closed: descriptors, mappings and memory are what they were."""
 

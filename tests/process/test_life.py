@@ -637,7 +637,7 @@ def _terminate(pool: Any) -> bool:
 
 def test_pools_in_a_row(start_method: str) -> None:
     """Descriptors, threads and children do not add up."""
-    count = 12 if start_method == "spawn" else 60
+    count = 8 if start_method == "spawn" else 30
     before: tuple[int, int, int] | None = None
     for number in range(count):
         pool = forkful.Pool(2, context=start_method)

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -442,6 +443,7 @@ def test_a_standard_error_that_takes_nothing(how: str, pool: Any, monkeypatch: p
 
 
 PROGRAM = """
+{first}
 import forkful
 from tests.process import tasks
 if __name__ == "__main__":
@@ -450,11 +452,11 @@ if __name__ == "__main__":
 """
 
 
-def run_on_terminal(folder: Path, work: str, columns: int) -> str:
+def run_on_terminal(folder: Path, work: str, columns: int, first: str = "") -> str:
     """What a program writes to a real terminal, so wide."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    (folder / "program.py").write_text(PROGRAM.format(work=work), encoding="utf-8")
+    (folder / "program.py").write_text(PROGRAM.format(work=work, first=first), encoding="utf-8")
     path = os.pathsep.join([str(Path(forkful.__file__).parents[1]), str(ROOT)])
     env = {**os.environ, "PYTHONPATH": path, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
     process = subprocess.Popen([sys.executable, str(folder / "program.py")], env=env, stderr=slave)
@@ -483,6 +485,18 @@ def test_a_program_that_ends_in_the_middle(tmp_path: Path) -> None:
     """Its last line is ended all the same."""
     work = "kept = pool.imap(tasks.nap, iter(lambda: 0.01, 1), progress=True); list(zip(kept, range(50)))"
     written = run_on_terminal(tmp_path, work, 80)
+    assert re.search(r"\rnap: stopped after \d+ in [^\n]*\n$", written)
+
+
+def test_an_iterator_that_outlives_the_modules(tmp_path: Path) -> None:
+    """An interpreter that leaves may have emptied our modules before the user's: his iterator ends in silence."""
+    # The first to be registered is the last to be called: by then the pool has ended.
+    work = """
+from forkful.pool import _bars
+kept = pool.imap(tasks.nap, iter(lambda: 0.01, 1), progress=True); list(zip(kept, range(5)))
+"""
+    first = "import atexit; atexit.register(lambda: setattr(_bars, 'threading', None))"
+    written = run_on_terminal(tmp_path, textwrap.indent(work, " " * 8).strip(), 80, first=first)
     assert re.search(r"\rnap: stopped after \d+ in [^\n]*\n$", written)
 
 

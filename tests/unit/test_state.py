@@ -7,7 +7,20 @@ import itertools
 import pytest
 
 from forkful._core import moves
-from forkful._core.books import BUSY, GONE, IDLE, KILLED, QUEUED, RECALLED, SENT, STARTING, STOPPING, Task, Terms, Worker
+from forkful._core.books import (
+    BUSY,
+    GONE,
+    IDLE,
+    KILLED,
+    QUEUED,
+    RECALLED,
+    SENT,
+    STARTING,
+    STOPPING,
+    Task,
+    Terms,
+    Worker,
+)
 from forkful._core.journal import IN_INITIALIZER
 from forkful._core.messages import EACH, ERROR, GROUP, VALUE
 from forkful._core.schedule import LONG_NS, STUCK_NS
@@ -1612,7 +1625,9 @@ def test_worker_that_was_never_asked_for() -> None:
 
 def test_parts_keep_what_their_task_was_given() -> None:
     """Whatever a task is split into has its limits and its place in the map."""
-    task = Task(results(block(1)), Terms(3, "g", EACH, guarded=False, timeout=5, retries=4), b"x", base=7, first=2, count=9)
+    task = Task(
+        results(block(1)), Terms(3, "g", EACH, guarded=False, timeout=5, retries=4), b"x", base=7, first=2, count=9
+    )
     part = task.part(4, 3, 1)
     assert (part.base, part.first, part.count, part.index()) == (7, 4, 3, 11)
     assert (part.terms, part.payload, part.attempts) == (task.terms, b"x", 1)

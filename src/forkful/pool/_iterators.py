@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -322,10 +323,10 @@ class _Reader:
         self._stream = stream
         self._unbroken = 0  # results that a coroutine has fetched without waiting
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         self._stream.drop()
         progress = self._stream.progress
-        if progress is not None:
+        if progress is not None and not _is_finalizing():  # else its thread runs no more, and our globals may have gone
             progress.await_shown(_PATIENCE_S)
 
     def close(self) -> None:
