@@ -279,6 +279,30 @@ def test_records_without_inputs(shell: Shell) -> None:
     assert "0 done" in shell.run(*run, "--resume").stderr
 
 
+def test_children_of_a_function_can_be_terminated(shell: Shell) -> None:
+    """By SIGTERM, which workers themselves leave to the parent; also where it comes as the child begins."""
+    shell.write(
+        "terminating.py",
+        "import os, signal, time",
+        "def own(text):",
+        "    pid = os.fork()",
+        "    if not pid:",
+        "        time.sleep(600)",
+        "    os.kill(pid, signal.SIGTERM)",
+        "    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])",
+        "def pool(text):",
+        "    import multiprocessing",
+        "    with multiprocessing.get_context('fork').Pool(2) as pool:",
+        "        return sum(pool.map(len, [text, text]))",
+    )
+    shell.write("in.txt", *map(str, range(20)))
+    for function in ("own", "pool"):
+        done = shell.run("map", f"terminating.py:{function}", "in.txt", "-o", "out.jsonl", "--overwrite")
+        assert done.returncode == 0, done.stderr
+        results = [record["result"] for record in shell.records().values()]
+        assert results == [-15] * 20 if function == "own" else len(results) == 20
+
+
 @pytest.mark.parametrize("function", ["fork_children", "write_binary"])
 @pytest.mark.parametrize("to_file", [False, True])
 def test_functions_that_disturb(shop: Shell, function: str, to_file: bool) -> None:

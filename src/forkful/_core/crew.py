@@ -18,6 +18,7 @@ from ..errors import LOST_SIGNAL, Evidence, InitializerError
 from . import codec, oom, output
 from .books import Task
 from .channel import frame
+from .family import end_family
 from .forks import above_standard_streams
 from .functions import Functions
 from .journal import MEMORY, THREAD, Record, split
@@ -242,6 +243,7 @@ class Crew:
             self._supervisor.kill(post, gently=False)
             if post.child is not None:
                 post.child.await_end()
+            end_family(post.family)
             post.close()
         self.posts.clear()
 
@@ -492,6 +494,7 @@ class Crew:
         post = self.posts[worker]
         child: Any = post.child
         child.await_end()
+        end_family(post.family)
         if post.condemned and child.exitcode == -(TRACE_SIGNAL or 0):
             child.exitcode = -signal.SIGKILL  # which of our two signals was quicker tells nobody anything
         self._read_frames(worker, post, events, drain=True)

@@ -20,6 +20,7 @@ from . import (
     cgroups,
     children,
     codec,
+    family,
     forks,
     inheritance,
     inner_threads,
@@ -62,6 +63,7 @@ class Post:
         self.child: children.Child | None = None
         self.is_open = True
         self.condemned = False  # we have put an end to it
+        self.family: list[family.Relative] = []  # processes that its tasks have started, which are to end with it
         self._starting = True  # the worker's ends are open here
         self._ours = ExitStack()  # each closes what has been opened so far, and may do so again
         self._theirs = ExitStack()
@@ -260,12 +262,14 @@ class Supervisor:
             if gently:
                 post.child.kill(signal.SIGTERM)
             else:
+                post.family = post.family or family.find_family(post.child.pid)
                 post.child.put_down()
 
     def trace(self, post: Post) -> None:
         """Have the worker write down where it is, and end; one that is stopped cannot, and is killed."""
         if post.child is not None and post.is_open:
             post.condemned = True
+            post.family = family.find_family(post.child.pid)
             if signals.TRACE_SIGNAL is None or _is_stopped(post.child.pid):
                 post.child.put_down()
             else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -153,6 +154,9 @@ class Call:
         return any(kind.__qualname__ in self.retries or kind.__name__ in self.retries for kind in type(error).__mro__)
 
 
+_LEFT_TO_THE_PARENT = (signal.SIGTERM, signal.SIGHUP)
+
+
 @dataclass(frozen=True)
 class Prepare:
     """What each worker does before its first input: the pool's initializer.
@@ -169,11 +173,12 @@ class Prepare:
 
     def __call__(self) -> None:
         """Set this worker up; raises `SetUpFailed`, which stops the job."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in _LEFT_TO_THE_PARENT:
             if signal.getsignal(number) is signal.SIG_DFL:
                 # Sent to the whole group, as by `timeout` or a terminal that closes: the parent decides what comes of it.
                 # Not SIG_IGN, which programs that the function starts would inherit.
                 signal.signal(number, _leave_to_the_parent)
+        os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals, after_in_child=_take_signals_again)
         if self.stdout_is_taken:
             _send_stdout_to_stderr()
         importing = True
@@ -193,6 +198,27 @@ class Prepare:
 
 def _leave_to_the_parent(_number: int, _frame: object) -> None:
     """A signal handler."""
+
+
+# Around a fork that the function makes.  Such a process is the function's to end, as ``multiprocessing.Pool`` does by
+# SIGTERM; one that is sent before the process has its own disposition must wait for that.
+
+_masks: dict[int, set[int]] = {}  # that each thread which forks had before
+
+
+def _hold_signals() -> None:
+    _masks[threading.get_ident()] = {*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_PARENT))}
+
+
+def _let_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident(), set()))
+
+
+def _take_signals_again() -> None:
+    for number in _LEFT_TO_THE_PARENT:
+        if signal.getsignal(number) is _leave_to_the_parent:
+            signal.signal(number, signal.SIG_DFL)
+    _let_signals()
 
 
 def _send_stdout_to_stderr() -> None:
