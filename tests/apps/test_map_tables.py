@@ -149,6 +149,40 @@ def test_compressed_files_that_are_broken(tmp_path: Path, data: bytes) -> None:
         list(read_items(find_sources([str(path)])))
 
 
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_compressed_files_of_no_bytes(tmp_path: Path, suffix: str) -> None:
+    """No compressor writes such a file: whoever was to write it has not."""
+    if suffix == "zst":
+        pytest.importorskip("zstandard")
+    path = tmp_path / f"in.txt.{suffix}"
+    path.touch()
+    with pytest.raises(JobStopped, match=r"cannot read .*in\.txt\.\w+: it has no bytes, .*; see to it and start again"):
+        list(read_items(find_sources([str(path)])))
+
+
+def test_zstandard_that_was_cut_off(tmp_path: Path) -> None:
+    """Wherever that was, the job stops: inputs are missing."""
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "in.txt.zst"
+    whole = zstandard.ZstdCompressor().compress(b"".join(b"line %d\n" % number for number in range(20_000)))
+    for kept in (3, 10, len(whole) // 2, len(whole) - 1):
+        for before in (b"", whole):
+            path.write_bytes(before + whole[:kept])
+            with pytest.raises(JobStopped, match=r"cannot read .*in\.txt\.zst: Compressed file ended before"):
+                list(read_items(find_sources([str(path)])))
+
+
+def test_zstandard_in_frames(tmp_path: Path) -> None:
+    """One behind the other, as `cat` puts them and parallel compressors write them, with some to be skipped."""
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "in.jsonl.zst"
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
+    frames = [zstandard.ZstdCompressor().compress(b"%d\n" % number * 1000) for number in range(3)]
+    path.write_bytes(frames[0] + skipped + frames[1] + zstandard.ZstdCompressor().compress(b"") + frames[2])
+    items = list(read_items(find_sources([str(path)])))
+    assert values(items) == [number for number in range(3) for _ in range(1000)]
+
+
 def test_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a library for it; without, the message names the extra, before anything is started."""
     zstandard = pytest.importorskip("zstandard")
