@@ -123,6 +123,31 @@ def test_inputs_that_were_edited(shell: Shell) -> None:
     assert nothing.returncode == 0
 
 
+@pytest.mark.parametrize("seed", [["--seed", "7"], []])
+def test_sample_goes_on(shell: Shell, seed: list[str]) -> None:
+    """The same command finishes the same sample, however often it is said; a larger one holds it."""
+    lines = [f"line {number}" for number in range(300)]
+    shell.write("in.txt", *lines)
+    run = ["map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--sample", "40", *seed]
+    assert shell.run(*run).returncode == 0
+    whole = shell.out.read_text().splitlines(keepends=True)
+    assert len(whole) == 40
+    shell.out.write_text("".join(whole[:26]))
+    listed = shell.run(*run, "--resume", "--dry-run")
+    assert {line.partition("\t")[0] for line in listed.stdout.splitlines()} == set(results(shell.out)) ^ {
+        json.loads(line)["id"] for line in whole
+    }
+    rest = shell.run(*run, "--resume", "--progress")
+    assert (rest.returncode, "14 done in" in rest.stderr) == (0, True), rest.stderr
+    assert sorted(results(shell.out).values()) == sorted(json.loads(line)["result"] for line in whole)
+    none = shell.run(*run, "--resume")
+    assert (none.returncode, "forkful: 0 done in" in none.stderr) == (0, True), none.stderr
+    more = shell.run(*run, "--resume", "--sample", "60")
+    assert (more.returncode, "20 done in" in more.stderr) == (0, True), more.stderr
+    everything = shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--resume")
+    assert (everything.returncode, "240 done in" in everything.stderr) == (0, True), everything.stderr
+
+
 def test_function_that_has_changed(shell: Shell) -> None:
     """Refused with the reason, taken with --force; nothing is written meanwhile."""
     shell.write("in.txt", "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -265,14 +266,22 @@ def _plan(
     notes = [one for one in (settings.joblog, settings.trace) if one is not None]
     beside = [] if path is None or not _may_be_a_file(path) else [job_path(path)]
     check_notes([*beside, *notes], path, sources, programs)
-    if path is not None and beside and not settings.resume:
-        read_job(path)  # what is no job's is not ours to replace
+    then = read_job(path) if path is not None and beside else None  # what is no job's is not ours to replace
     retries = () if not settings.retries else settings.retry_on
     call = Call(target, settings.by_keyword, settings.with_input, retries)
     program, init_program = Program.of(target), None if set_up is None else Program.of(set_up)
-    return _Job(
-        call, set_up, sources, path, JobFile(program, init_program, settings.by_keyword, settings.id_field, names)
-    )
+    seed = _find_seed(settings, then)
+    file = JobFile(program, init_program, settings.by_keyword, settings.id_field, names, seed)
+    return _Job(call, set_up, sources, path, file)
+
+
+def _find_seed(settings: Settings, then: JobFile | None) -> int | None:
+    """The seed that was given; else that of the job which is gone on with; else, where one is needed, a new one."""
+    if settings.seed is not None:
+        return settings.seed
+    if settings.resume and then is not None and then.seed is not None:
+        return then.seed
+    return None if settings.sample is None and not settings.shuffle else random.getrandbits(32)  # no secret
 
 
 def _check_columns(sources: Sequence[Source], settings: Settings) -> list[str] | None:
@@ -356,11 +365,15 @@ def _go_on(job: _Job, settings: Settings, out: Output, identities: Identities, s
 
 def _choose(job: _Job, settings: Settings, identities: Identities) -> Iterable[Item]:
     """The inputs to run, in this order."""
-    items: Iterable[Item] = read_items(job.sources, identities, settings.id_field)
-    if settings.sample is not None:
-        items = selection.sample(items, settings.sample, settings.seed)
+    items: Iterable[Item]
+    if settings.sample is None:
+        items = read_items(job.sources, identities, settings.id_field)
+    else:  # of all, whether they are done or not: what is gone on with is that sample
+        sampled = selection.sample(read_items(job.sources, id_field=settings.id_field), settings.sample, job.file.seed)
+        given = settings.id_field is not None
+        items = (item for item in sampled if not identities.is_done(item.id, given=given))
     if settings.shuffle:
-        items = selection.shuffle(items, settings.seed)
+        items = selection.shuffle(items, job.file.seed)
     return items
 
 
