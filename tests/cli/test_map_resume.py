@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,28 @@ def test_killed_at_any_moment(slow: Shell, order: list[str]) -> None:
     assert results(slow.out) == {identity(line): line[::-1] for line in lines}
     if order:
         assert [json.loads(line)["input"] for line in slow.out.read_text().splitlines()] == lines
+
+
+def test_killed_with_notes(slow: Shell) -> None:
+    """Each record is in the job log and the trace too, whenever the process group was killed."""
+    slow.write("in.txt", *(f"line {number}" for number in range(1000)))
+    notes = ["--joblog", "log.tsv", "--trace", "trace.json"]
+    arguments = ["map", "slow.py:work", "in.txt", "-o", "out.jsonl", "--resume", "-j", "2", *notes]
+    log, trace = slow.directory / "log.tsv", slow.directory / "trace.json"
+    for kills in range(3):
+        with slow.start(*arguments, start_new_session=True) as process:
+            while not slow.out.exists() or slow.out.read_bytes().count(b"\n") < 100 * (kills + 1):
+                time.sleep(0.01)
+                assert process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+        written = slow.out.read_bytes().count(b"\n")
+        assert log.read_text().startswith("Seq\t")
+        assert log.read_bytes().count(b"\n") > written
+        assert trace.read_bytes().count(b'"id"') >= written
+    assert slow.run(*arguments).returncode == 0
+    commands = {line.rpartition("\t")[2] for line in log.read_text().splitlines()[1:]}
+    assert commands == {f'work "line {number}"' for number in range(1000)}
+    assert {event["args"]["id"] for event in json.loads(trace.read_text())} == set(results(slow.out))
 
 
 def test_torn_line_is_mended(shell: Shell) -> None:

@@ -456,7 +456,7 @@ class _Run:
         if settings.joblog is not None:
             yield JobLog(settings.joblog, name, append=settings.resume)
         if settings.trace is not None:
-            yield Trace(settings.trace, name)
+            yield Trace(settings.trace, name, append=settings.resume)
         if settings.logs is not None:
             yield TaskLogs(settings.logs)
 
@@ -492,13 +492,18 @@ class _Run:
         if not ended:
             return
         self._begin()
-        self._out.write(b"".join([record.line for _, _, record in ended]))
-        for item, outcome, record in ended:
-            summary.add(item, record)
-            if by_median and record.failure is None and record.seconds is not None:
-                self._successes.add(record.seconds)
+        try:
+            # First: whatever ends this process then, each record has its line in the log.
             for note in self._notes:
-                note.add(item, outcome, record)
+                for one in ended:
+                    note.add(*one)
+                note.flush()
+        finally:  # if they cannot be written, what was done is kept all the same
+            self._out.write(b"".join([record.line for _, _, record in ended]))
+            for item, _, record in ended:
+                summary.add(item, record)
+                if by_median and record.failure is None and record.seconds is not None:
+                    self._successes.add(record.seconds)
         summary.processes = max(summary.processes, self._control.processes or 0)
 
     def _is_unfinished(self, outcome: Outcome) -> bool:
