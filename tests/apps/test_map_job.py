@@ -53,6 +53,24 @@ def test_function_object(tmp_path: Path, inputs: str) -> None:
     assert sorted(record["result"] for record in read(out)) == ["aa", "bb", "cc"]
 
 
+def test_replaced_records_are_never_those_of_the_new_job(
+    tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands beside an output changes when that is empty: killed in between, nobody takes old records for new ones."""
+    out = tmp_path / "out.jsonl"
+    map_file(double, inputs, out, processes=1)
+    held: list[int] = []
+    replace = os.replace
+
+    def watched(source: str, target: str) -> None:
+        held.append(out.stat().st_size)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    map_file(double, inputs, out, processes=1, overwrite=True)
+    assert held[0] == 0 < held[-1]
+
+
 @pytest.mark.parametrize("progress", [None, lambda _summary: None])
 def test_no_more_workers_than_inputs(
     tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch, progress: Any

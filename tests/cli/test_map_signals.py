@@ -322,3 +322,23 @@ def test_closed_standard_output(shell: Shell) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=60) == 1
+
+
+def test_replacing_that_came_to_nothing(waiting: Shell) -> None:
+    """Interrupted before the first record: the old ones are there, with what is told of them, and the command to say."""
+    (waiting.directory / "go").touch()
+    waiting.write("old.txt", "a", "b")
+    assert waiting.run("map", "work.py:echo", "old.txt", "-o", "out.jsonl").returncode == 0
+    (waiting.directory / "go").unlink()
+    before = waiting.run("map", "--status", "out.jsonl").stdout
+    for code in (signal.SIGINT, signal.SIGINT), (signal.SIGKILL,):
+        with started(waiting, "waiting.py:wait", *RUN, "--overwrite") as process:
+            for number in code:
+                os.killpg(process.pid, number)
+                time.sleep(0.2)
+            said = rest_of(process)
+        assert waiting.run("map", "--status", "out.jsonl").stdout == before
+        assert sorted(record["result"] for record in waiting.records().values()) == ["a", "b"]
+        assert process.returncode == -signal.SIGKILL or said.endswith(
+            "  out.jsonl is as it was; the same command begins again\n"
+        )

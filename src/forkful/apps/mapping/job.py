@@ -156,7 +156,7 @@ def map_file(
     job = _plan(func, inputs, output, init, format, settings)
     identities = Identities()
     with Output(job.output, overwrite=overwrite, resume=settings.resume, fsync=fsync) as out:
-        summary = Summary(settings.processes, out.name, threads=threads, can_resume=out.is_file)
+        summary = Summary(settings.processes, out.name, threads=threads, can_resume=out.is_file, overwrites=overwrite)
         again = settings.resume and out.holds_something and _go_on(job, settings, out, identities, summary)
         total = settings.count(count_inputs(job.sources, settings.count_up_to(progress is not None)))
         # A worker is set up before its first input, so all are started at once: no more than there are inputs.
@@ -558,7 +558,8 @@ class _Run:
             return
         job.state, job.total = state, self._summary.total
         try:
-            write_job(path, job)
+            # Old records must not stand beside what tells of new ones: they would be taken for these.
+            write_job(path, job, self._out.begin)
         except OSError as error:
             problem = f"cannot write {job_path(path)}: {error.strerror}; make space and start again"
             raise JobStopped(problem) from error

@@ -103,13 +103,18 @@ class JobFile:
     pid: int = dataclasses.field(default_factory=os.getpid)
 
 
-def write_job(output: str, job: JobFile) -> None:
-    """Write the file beside *output*, whole or not at all.  Raises OSError."""
+def write_job(output: str, job: JobFile, begin: Callable[[], None] | None = None) -> None:
+    """Write the file beside *output*, whole or not at all.  Raises OSError.
+
+    *begin*: what is to be done just before it takes its place, when nothing is left that is likely to fail.
+    """
     path = job_path(output)
     try:
         with open(beside(path), "w", encoding="ascii") as file:
             json.dump(dataclasses.asdict(job), file, indent=1)
             file.write("\n")
+        if begin is not None:
+            begin()
         os.replace(beside(path), path)
     except OSError:
         with contextlib.suppress(OSError):
