@@ -25,6 +25,7 @@ from .jobfile import JobFile, Program, check_same, job_path, read_job, write_job
 from .notes import JobLog, Note, TaskLogs, Trace
 from .output import Output, check_notes, check_output, look_back
 from .records import make_record
+from .retrying import find_exceptions
 from .settings import Settings, Share, read_timeout
 from .sources import Source, find_sources
 from .summary import Durations, Summary
@@ -90,7 +91,8 @@ def map_file(
             had a result, at least a second, as soon as there are five; None for no limit.
         retries: how often an input is tried again after an exception, a crash or a timeout.
         backoff: seconds before the second attempt, twice as many before each further one; others run meanwhile.
-        retry_on: names of exceptions (or bases of them) that are worth another attempt; None: all.  A crash and a timeout
+        retry_on: names of exceptions (or bases of them) that are worth another attempt: builtin, known to *func*'s module, or
+            full, as ``"json.JSONDecodeError"``; None: all.  A crash and a timeout
             always are.
         halt: stop early: ``"now,fail=3"`` (end what runs) or ``"soon,fail=10%"`` (let it end); also ``success=`` and ``done=``.
         max_memory: a worker that holds more between two inputs is replaced: ``"500MB"``, or bytes.
@@ -267,7 +269,9 @@ def _plan(
     beside = [] if path is None or not _may_be_a_file(path) else [job_path(path)]
     check_notes([*beside, *notes], path, sources, programs)
     then = read_job(path) if path is not None and beside else None  # what is no job's is not ours to replace
-    retries = () if not settings.retries else settings.retry_on
+    retries = None if settings.retry_on is None else find_exceptions(settings.retry_on, target)
+    if not settings.retries:
+        retries = ()
     call = Call(target, settings.by_keyword, settings.with_input, retries)
     program, init_program = Program.of(target), None if set_up is None else Program.of(set_up)
     seed = _find_seed(settings, then)
