@@ -298,7 +298,7 @@ def test_resume_from_the_beginning(shell: Shell) -> None:
         (["--backoff", "1s"], "--backoff says how to try again, and nothing is; add --retries 2"),
         (["--kwargs"], "in.txt: its lines are text and have no fields, which --kwargs needs"),
         (["--id-field", "k"], "in.txt: its lines are text and have no fields, which --id-field needs"),
-        (["--halt", "never"], "'never' is no way to halt; write now,fail=1 or soon,fail=10%"),
+        (["--halt", "sometimes"], "'sometimes' is no way to halt; write now,fail=1 or soon,fail=10%"),
         (["--max-memory", "lots"], "--max-memory must be a size such as"),
         (["--threads", "0"], "threads=0 cannot be; ask for 1 to 240"),
         (["--sample", "0"], "sample=0 is nothing to run; ask for 1 or more"),

@@ -52,7 +52,7 @@ __all__ = ["command"]
 @click.option(
     "--halt",
     metavar="WHEN",
-    help="Stop early: now,fail=1 ends what runs; soon,fail=10% lets it end; also success=N, done=N.",
+    help="Stop early: now,fail=1 ends what runs; soon,fail=10% lets it end; also success=N, done=N; never.",
 )
 @click.option("--max-memory", metavar="SIZE", help="Replace a worker that holds more between two inputs: 500MB.")
 @click.option("--init", metavar="FUNC", help="A function each worker calls once, without arguments, before it begins.")

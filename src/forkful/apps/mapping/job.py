@@ -94,7 +94,8 @@ def map_file(
         retry_on: names of exceptions (or bases of them) that are worth another attempt: builtin, known to *func*'s module, or
             full, as ``"json.JSONDecodeError"``; None: all.  A crash and a timeout
             always are.
-        halt: stop early: ``"now,fail=3"`` (end what runs) or ``"soon,fail=10%"`` (let it end); also ``success=`` and ``done=``.
+        halt: stop early: ``"now,fail=3"`` (end what runs) or ``"soon,fail=10%"`` (let it end); also ``success=`` and ``done=``,
+            which is a number only; a share is of those that are done.  None or ``"never"``: go on to the end.
         max_memory: a worker that holds more between two inputs is replaced: ``"500MB"``, or bytes.
         init: a function that each worker calls once, without arguments, before its first input.
         format: what inputs hold, whatever they are named: ``"text"``, ``"jsonl"``, ``"csv"``, ``"tsv"``.
@@ -226,7 +227,7 @@ class _Job:
     file: JobFile  # what stands beside it
 
 
-def _parse(halt: str) -> Halt:
+def _parse(halt: str) -> Halt | None:
     try:
         return parse_halt(halt)
     except ValueError as error:
