@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -147,6 +149,56 @@ def test_no_processes_to_be_had(tmp_path: Path, inputs: str, monkeypatch: pytest
     message = "the system gives no processes: Resource temporarily unavailable; ask for fewer with --jobs, or look at"
     with pytest.raises(JobStopped, match=message):
         map_file(double, inputs, str(tmp_path / "out.jsonl"))
+
+
+GUARD = 'if __name__ == "__main__":'
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "def work(text): return text\nRUN",
+            (
+                "a worker imports this script to find FUNC in it, and the script calls map_file as it is imported; put that "
+                f"call under `{GUARD}`"
+            ),
+        ),
+        (
+            f"{GUARD}\n    def work(text): return text\n    RUN",
+            (
+                "the workers do not find 'work' in this script, which FUNC (work) needs; define it at the top level of the "
+                f"script, outside of `{GUARD}`, or in a module"
+            ),
+        ),
+        (
+            f"{GUARD}\n    class Some:\n        def work(self, text): return text\n    work = Some().work\n    RUN",
+            (
+                "the workers do not find 'Some' in this script, which FUNC (work) needs; define it at the top level of the "
+                f"script, outside of `{GUARD}`, or in a module"
+            ),
+        ),
+        (
+            f"def work(text): return text\n{GUARD}\n    class Some:\n        def set_up(self): pass\n    RUN".replace(
+                "RUN", "RUN, init=Some().set_up"
+            ),
+            (
+                "the workers do not find 'Some' in this script, which --init (set_up) or FUNC (work) needs; define it at the "
+                f"top level of the script, outside of `{GUARD}`, or in a module"
+            ),
+        ),
+    ],
+)
+def test_scripts_that_workers_cannot_import(tmp_path: Path, inputs: str, script: str, message: str) -> None:
+    """The last line tells what is wrong with the script, and what to do."""
+    code, _, more = script.partition("RUN")
+    call = f"map_file(work, {inputs!r}, {str(tmp_path / 'out.jsonl')!r}, processes=2{more})\n"
+    path = tmp_path / "script.py"
+    path.write_text(f"from forkful import map_file\n{code}{call}")
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"forkful.apps.problems.JobStopped: {message}"
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def take_two(_one: str, _two: str) -> None:

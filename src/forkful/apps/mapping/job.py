@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from forkful import Pool, cpu_count
 from forkful.apps.functions import FunctionRef, check_function, find_function, make_directory_importable
 from forkful.apps.problems import JobStopped, UsageProblem
 from forkful.errors import InitializerError, TaskCancelled
+from forkful.pool import check_not_importing_main
 
 from . import selection
 from .calls import Call, Prepare, SetUpFailed
@@ -39,6 +41,7 @@ __all__ = ["list_inputs", "map_file"]
 Function = Callable[..., Any]
 Progress = Callable[[Summary], None]
 
+_MISSING = re.compile(r"attribute '([^']+)' on <module '__(?:mp_)?main__'")  # pickle's words
 _GRACE = 5.0  # seconds that workers get to leave in when all is done
 _SUCCESSES = 5  # that a time-out by the median wants to have seen
 _LEAST_TIMEOUT = 1.0  # seconds: of functions that take less, the median says little about what is too long
@@ -130,6 +133,7 @@ def map_file(
     >>> map_file("examples/census.py:census", ["files.txt"], "census.jsonl").failed  # doctest: +SKIP
     0
     """
+    _check_script()
     settings = Settings(
         processes=_default_processes() if processes is None else processes,
         threads=threads,
@@ -178,7 +182,7 @@ def map_file(
             stop = _cannot_start(error, job) if isinstance(error, InitializerError) else error
             if isinstance(stop, JobStopped):
                 stop.done = summary.done
-                raise stop from error.__cause__
+                raise stop from (None if isinstance(error.__cause__, _NotGuarded) else error.__cause__)
             raise
         finally:
             summary.end()
@@ -214,6 +218,21 @@ def list_inputs(
         check_same(job.output, read_job(job.output), job.file, force=True)  # of the rest, a real run tells
         _mark_done(job.output, settings, identities)
     return iter(_choose(job, settings, identities))
+
+
+class _NotGuarded(UsageProblem):
+    """In a worker: the script that it imports calls `map_file` again."""
+
+
+def _check_script() -> None:
+    """Raises `_NotGuarded`; before anything is opened, which the map that started this worker has open."""
+    try:
+        check_not_importing_main()
+    except RuntimeError as error:
+        raise _NotGuarded(
+            "a worker imports this script to find FUNC in it, and the script calls map_file as it is imported; "
+            'put that call under `if __name__ == "__main__":`'
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -593,6 +612,15 @@ def _cannot_start(error: InitializerError, job: _Job) -> JobStopped:
     if isinstance(cause, SetUpFailed):
         place = "what FUNC's module does when a worker imports it" if cause.importing else "the function of --init"
         return JobStopped(f"the workers cannot start: {cause.kind}: {cause.message}".rstrip(": ") + f"; mend {place}")
+    if isinstance(cause, _NotGuarded):
+        return JobStopped(str(cause))
+    if isinstance(cause, AttributeError) and (missing := _MISSING.search(str(cause))):
+        init = getattr(job.init, "__name__", "")
+        who = f"--init ({init}) or FUNC ({job.call.__name__})" if init else f"FUNC ({job.call.__name__})"
+        return JobStopped(
+            f"the workers do not find {missing[1]!r} in this script, which {who} needs; define it at the top level of the "
+            'script, outside of `if __name__ == "__main__":`, or in a module'
+        )
     if isinstance(cause, OSError):
         problem = f"the system gives no processes: {cause.strerror}; ask for fewer with --jobs, or look at `ulimit -a`"
         return JobStopped(problem)
