@@ -202,9 +202,9 @@ def test_more_and_fewer_workers(waiting: Shell) -> None:
         assert process.stderr.readline() == "forkful: 3 worker processes from now on\n"
         while len({record["pid"] for record in whole_records(waiting)}) < 3:
             time.sleep(0.05)  # as above
-        for left in ("2", "1", "1"):
+        for said in ("2 worker processes from now on", "1 worker process from now on", "1 worker process, as before"):
             os.kill(process.pid, signal.SIGUSR2)
-            assert process.stderr.readline() == f"forkful: {left} worker processes from now on\n"
+            assert process.stderr.readline() == f"forkful: {said}\n"
         process.stderr.read()
     assert process.returncode == 0
     records = waiting.records()
