@@ -226,7 +226,7 @@ def test_signals_while_workers_leave(waiting: Shell) -> None:
     """All is done by then: nothing comes of them."""
     (waiting.directory / "lingering.py").write_text(
         "import atexit, sys, time\n"
-        "def linger(): print('leaving', file=sys.stderr, flush=True); time.sleep(1)\n"
+        "def linger(): sys.stderr.write('leaving\\n'); time.sleep(1)\n"
         "def f(text): return text\n"
         "def init(): atexit.register(linger)\n"
     )
