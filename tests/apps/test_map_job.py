@@ -201,6 +201,20 @@ def test_scripts_that_workers_cannot_import(tmp_path: Path, inputs: str, script:
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_times_as_they_are_typed(tmp_path: Path, inputs: str) -> None:
+    """A backoff may be written as a timeout may; what is none is refused."""
+    summary = map_file(double, inputs, tmp_path / "out.jsonl", timeout="30s", retries=1, backoff="100ms")
+    assert summary.done == 3
+    with pytest.raises(UsageProblem, match="'soon' is not a time; write 30s"):
+        map_file(double, inputs, tmp_path / "other.jsonl", retries=1, backoff="soon")
+
+
+def test_progress_that_is_no_function(tmp_path: Path, inputs: str) -> None:
+    """Refused before anything is started."""
+    with pytest.raises(UsageProblem, match="progress=True is no function; give one that takes the summary so far"):
+        map_file(double, inputs, tmp_path / "out.jsonl", progress=True)  # type: ignore[arg-type]  # what is tested
+
+
 def take_two(_one: str, _two: str) -> None:
     """Not a task function."""
 

@@ -28,7 +28,7 @@ from .notes import JobLog, Note, TaskLogs, Trace
 from .output import Output, check_notes, check_output, look_back
 from .records import make_record
 from .retrying import find_exceptions
-from .settings import Settings, Share, read_timeout
+from .settings import Settings, Share, read_duration, read_timeout
 from .sources import Source, find_sources
 from .summary import Durations, Summary
 
@@ -56,7 +56,7 @@ def map_file(
     threads: int = 1,
     timeout: float | str | None = None,
     retries: int = 0,
-    backoff: float | None = None,
+    backoff: float | str | None = None,
     retry_on: str | Sequence[str] | None = None,
     halt: str | Halt | None = None,
     max_memory: int | str | None = None,
@@ -93,7 +93,7 @@ def map_file(
         timeout: seconds that one attempt at one input may take; or, as ``"300%"``, a share of the median of those that
             had a result, at least a second, as soon as there are five; None for no limit.
         retries: how often an input is tried again after an exception, a crash or a timeout.
-        backoff: seconds before the second attempt, twice as many before each further one; others run meanwhile.
+        backoff: seconds before the second attempt (or ``"500ms"``), twice as many before each further one; others run meanwhile.
         retry_on: names of exceptions (or bases of them) that are worth another attempt: builtin, known to *func*'s module, or
             full, as ``"json.JSONDecodeError"``; None: all.  A crash and a timeout
             always are.
@@ -139,7 +139,7 @@ def map_file(
         threads=threads,
         timeout=read_timeout(timeout) if isinstance(timeout, str) else timeout,
         retries=retries,
-        backoff=backoff,
+        backoff=read_duration(backoff) if isinstance(backoff, str) else backoff,
         retry_on=(retry_on,) if isinstance(retry_on, str) else None if retry_on is None else tuple(retry_on),
         halt=_parse(halt) if isinstance(halt, str) else halt,
         max_memory=max_memory,
@@ -160,6 +160,8 @@ def map_file(
         fsync=fsync,
     )
     settings.check()
+    if progress is not None and not callable(progress):
+        raise UsageProblem(f"progress={progress!r} is no function; give one that takes the summary so far")
     job = _plan(func, inputs, output, init, format, settings)
     identities = Identities()
     with Output(job.output, overwrite=overwrite, resume=settings.resume, fsync=fsync) as out:
