@@ -27,7 +27,14 @@ from forkful.apps.mapping.halting import parse_halt
 )
 def test_policies(policy: str, done: int, failed: int, reached: bool) -> None:
     """Counts, and shares from the tenth input on."""
-    assert parse_halt(policy).is_reached(done, failed) is reached
+    halt = parse_halt(policy)
+    assert halt is not None
+    assert halt.is_reached(done, failed) is reached
+
+
+def test_never() -> None:
+    """As without any: for scripts that always say it."""
+    assert parse_halt("never") is parse_halt(" never ") is None
 
 
 @pytest.mark.parametrize(
@@ -40,7 +47,6 @@ def test_policies(policy: str, done: int, failed: int, reached: bool) -> None:
         "now,fail=0",
         "now,fail=-1",
         "now,fail=101%",
-        "now,done=5%",
         "now,fail=x",
         "now,fail=1.5",
     ],
@@ -49,6 +55,12 @@ def test_policies_that_cannot_be(text: str) -> None:
     """The message shows how to write one."""
     with pytest.raises(ValueError, match="write now,fail=1 or soon,fail=10%"):
         parse_halt(text)
+
+
+def test_share_of_what_is_done() -> None:
+    """How many inputs there are is not known, so only failures and successes can be a share."""
+    with pytest.raises(ValueError, match=r"'soon,done=5%' is a share of those that are done, .*; write soon,done=5 or"):
+        parse_halt("soon,done=5%")
 
 
 @pytest.mark.parametrize("text", ["now,fail=3", "soon,fail=10%"])

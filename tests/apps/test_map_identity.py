@@ -42,6 +42,20 @@ def test_names_that_are_given() -> None:
     assert again.name_given("z") == ("z", False)
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_asked_by_id(given: bool) -> None:
+    """Whether an input is done can be asked by its id, which marks nothing as seen; those that are done are counted."""
+    names, identities = Identities(), Identities()
+    ids = [names.name_given(text)[0] if given else names.name(text.encode()) for text in ("a", "b")]
+    ids += [names.name_unnamed(b"c"), names.name_unnamed(b"c")] if given else [names.name(b"a"), names.name(b"a")]
+    done = [one for one in ids if one is not None]
+    for identity in done[1:3]:
+        identities.mark_done(identity, given=given)
+    for _ in range(2):
+        assert [identities.is_done(identity, given=given) for identity in done] == [False, True, True, False]
+    assert identities.skipped == 4
+
+
 def test_many() -> None:
     """Nothing is lost as the table grows, and nothing is found that was not there."""
     before, again = Identities(), Identities()

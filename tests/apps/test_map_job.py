@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -51,6 +53,24 @@ def test_function_object(tmp_path: Path, inputs: str) -> None:
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == ((0, 3), (3, 3))
     assert sorted(record["result"] for record in read(out)) == ["aa", "bb", "cc"]
+
+
+def test_replaced_records_are_never_those_of_the_new_job(
+    tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands beside an output changes when that is empty: killed in between, nobody takes old records for new ones."""
+    out = tmp_path / "out.jsonl"
+    map_file(double, inputs, out, processes=1)
+    held: list[int] = []
+    replace = os.replace
+
+    def watched(source: str, target: str) -> None:
+        held.append(out.stat().st_size)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    map_file(double, inputs, out, processes=1, overwrite=True)
+    assert held[0] == 0 < held[-1]
 
 
 @pytest.mark.parametrize("progress", [None, lambda _summary: None])
@@ -129,6 +149,70 @@ def test_no_processes_to_be_had(tmp_path: Path, inputs: str, monkeypatch: pytest
     message = "the system gives no processes: Resource temporarily unavailable; ask for fewer with --jobs, or look at"
     with pytest.raises(JobStopped, match=message):
         map_file(double, inputs, str(tmp_path / "out.jsonl"))
+
+
+GUARD = 'if __name__ == "__main__":'
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "def work(text): return text\nRUN",
+            (
+                "a worker imports this script to find FUNC in it, and the script calls map_file as it is imported; put that "
+                f"call under `{GUARD}`"
+            ),
+        ),
+        (
+            f"{GUARD}\n    def work(text): return text\n    RUN",
+            (
+                "the workers do not find 'work' in this script, which FUNC (work) needs; define it at the top level of the "
+                f"script, outside of `{GUARD}`, or in a module"
+            ),
+        ),
+        (
+            f"{GUARD}\n    class Some:\n        def work(self, text): return text\n    work = Some().work\n    RUN",
+            (
+                "the workers do not find 'Some' in this script, which FUNC (work) needs; define it at the top level of the "
+                f"script, outside of `{GUARD}`, or in a module"
+            ),
+        ),
+        (
+            f"def work(text): return text\n{GUARD}\n    class Some:\n        def set_up(self): pass\n    RUN".replace(
+                "RUN", "RUN, init=Some().set_up"
+            ),
+            (
+                "the workers do not find 'Some' in this script, which --init (set_up) or FUNC (work) needs; define it at the "
+                f"top level of the script, outside of `{GUARD}`, or in a module"
+            ),
+        ),
+    ],
+)
+def test_scripts_that_workers_cannot_import(tmp_path: Path, inputs: str, script: str, message: str) -> None:
+    """The last line tells what is wrong with the script, and what to do."""
+    code, _, more = script.partition("RUN")
+    call = f"map_file(work, {inputs!r}, {str(tmp_path / 'out.jsonl')!r}, processes=2{more})\n"
+    path = tmp_path / "script.py"
+    path.write_text(f"from forkful import map_file\n{code}{call}")
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"forkful.apps.problems.JobStopped: {message}"
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_times_as_they_are_typed(tmp_path: Path, inputs: str) -> None:
+    """A backoff may be written as a timeout may; what is none is refused."""
+    summary = map_file(double, inputs, tmp_path / "out.jsonl", timeout="30s", retries=1, backoff="100ms")
+    assert summary.done == 3
+    with pytest.raises(UsageProblem, match="'soon' is not a time; write 30s"):
+        map_file(double, inputs, tmp_path / "other.jsonl", retries=1, backoff="soon")
+
+
+def test_progress_that_is_no_function(tmp_path: Path, inputs: str) -> None:
+    """Refused before anything is started."""
+    with pytest.raises(UsageProblem, match="progress=True is no function; give one that takes the summary so far"):
+        map_file(double, inputs, tmp_path / "out.jsonl", progress=True)  # type: ignore[arg-type]  # what is tested
 
 
 def take_two(_one: str, _two: str) -> None:

@@ -82,6 +82,64 @@ def test_trace_of_nothing(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == []
 
 
+def test_trace_goes_on(tmp_path: Path) -> None:
+    """Behind what earlier runs have written, however they ended; what was never finished goes."""
+    path = tmp_path / "trace.json"
+    for left, count in ((None, 1), ("\n]\n", 2), ("", 3), (',\n{"name": "wo', 4), (",\n", 5), ("\n]", 6)):
+        if left is not None:
+            path.write_text(path.read_text().removesuffix("\n]\n") + left)
+        trace = Trace(str(path), "work", append=True)
+        trace.add(ITEM, outcome(), DONE)
+        trace.close()
+        assert len(json.loads(path.read_text())) == count
+    for begun in ("", "[", "[\n", "[\n]\n"):
+        path.write_text(begun)
+        trace = Trace(str(path), "work", append=True)
+        trace.add(ITEM, outcome(), DONE)
+        trace.close()
+        assert len(json.loads(path.read_text())) == 1
+    Trace(str(path), "work").close()
+    assert json.loads(path.read_text()) == []
+
+
+def test_trace_does_not_go_on_with_anything(tmp_path: Path) -> None:
+    """What is no trace is left as it is."""
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes\n")
+    with pytest.raises(UsageProblem, match=r"notes\.txt: is no trace that could be gone on with; name another file"):
+        Trace(str(path), "work", append=True)
+    assert path.read_text() == "my notes\n"
+
+
+@pytest.mark.parametrize("note", [JobLog, Trace])
+def test_notes_are_there_before_the_end(tmp_path: Path, note: type[JobLog | Trace]) -> None:
+    """What was flushed no kill takes back; the head of a log is there from the start."""
+    path = tmp_path / "note"
+    opened = note(str(path), "work", append=False)
+    head = path.read_text()
+    assert head
+    opened.add(ITEM, outcome(), DONE)
+    opened.flush()
+    assert path.read_text().startswith(head)
+    assert "work" in path.read_text()
+    opened.close()
+
+
+def test_joblog_without_half_a_line(tmp_path: Path) -> None:
+    """What a kill has left of a line goes: its input has no record, and comes again."""
+    path = tmp_path / "log.tsv"
+    for _ in range(2):
+        log = JobLog(str(path), "work", append=True)
+        log.add(ITEM, outcome(), DONE)
+        log.close()
+        path.write_text(path.read_text() + "7\t:\t10")
+    JobLog(str(path), "work", append=True).close()
+    assert [line.count("\t") for line in path.read_text().splitlines()] == [8, 8, 8]
+    path.write_text("somebody's")
+    JobLog(str(path), "work", append=True).close()
+    assert path.read_text() == "somebody's"
+
+
 def test_task_logs(tmp_path: Path) -> None:
     """A file for what was written, in the place that the id names, and in no other."""
     logs = TaskLogs(str(tmp_path / "logs"))
@@ -106,9 +164,8 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
 
 def test_full_disk() -> None:
     """The job stops, and says which file it was."""
-    log = JobLog("/dev/full", "work", append=False)
     with pytest.raises(JobStopped, match="cannot write /dev/full: No space left on device"):
-        log.close()
+        JobLog("/dev/full", "work", append=False)
     assert os.path.exists("/dev/full")
 
 

@@ -30,3 +30,12 @@ def test_sample() -> None:
     assert max(counts.values()) < 290
     numbers = [item.number for item in sample(ITEMS, 50, 3)]
     assert numbers == sorted(numbers)
+
+
+def test_sample_is_of_inputs_and_not_of_places() -> None:
+    """A larger one holds the smaller one; inputs may be moved about, and one that is new takes the place of one at most."""
+    some = {item.id for item in sample(ITEMS, 10, 1)}
+    assert {item.id for item in sample(ITEMS, 30, 1)} > some
+    assert {item.id for item in sample(ITEMS[::-1], 10, 1)} == some
+    assert len({item.id for item in sample([Item("new", "new", 0, "in.txt", 0), *ITEMS], 10, 1)} & some) >= 9
+    assert {item.id for item in sample(ITEMS, 10, 2)} != some

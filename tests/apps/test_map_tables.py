@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from forkful.apps.mapping.inputs import Item, Unreadable, count_inputs, decode, find_columns, read_items, show
+from forkful.apps.mapping.inputs import Item, Problem, Unreadable, count_inputs, decode, find_columns, read_items, show
+from forkful.apps.mapping.jsontext import to_json
 from forkful.apps.mapping.sources import find_sources
 from forkful.apps.problems import JobStopped, UsageProblem
 
@@ -68,10 +69,79 @@ def test_rows_of_other_lengths(tmp_path: Path) -> None:
     assert values([items[0], items[3]]) == [{"a": "1", "b": "2"}, {"a": "7", "b": "8"}]
 
 
-def test_quote_that_is_never_closed(tmp_path: Path) -> None:
-    """Nobody knows where the next row begins: the job stops, and tells where."""
-    with pytest.raises(JobStopped, match=r"in\.csv: a row cannot be read: .*; mend it"):
-        items_of(tmp_path / "in.csv", b'a,b\n1,"2\n3,4\n')
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (b'1,"2', "a quote in it is never closed"),
+        (b'1,"two" he said', "',' expected after '\"'"),
+        (b'"a" b,"c', "',' expected after '\"'"),
+        (b"1,a\rb", "new-line character"),
+    ],
+)
+@pytest.mark.parametrize("after", [b"", b'"5",6\n', b'"5\n6",7\n8,"9\n'])
+def test_quotes_that_are_wrong(tmp_path: Path, row: bytes, why: str, after: bytes) -> None:
+    """Such a row is an input that fails, with the number of its line; those around it are read."""
+    items = items_of(tmp_path / "in.csv", b"a,b\n0,0\n" + row + b"\n3,4\n" + after)
+    assert [item.line for item in items[:3]] == [2, 3, 4]
+    assert values([items[0], items[2]]) == [{"a": "0", "b": "0"}, {"a": "3", "b": "4"}]
+    kind, message = problem_of(items[1])
+    assert kind == "InputNotTable"
+    assert message.startswith("is no row: ")
+    assert why in message or after
+    assert message.endswith("; mend its quotes")
+    assert show(items[1].raw) == to_json(row.decode())
+    if b"7" in after:
+        assert values([items[3]]) == [{"a": "5\n6", "b": "7"}]
+        assert (problem_of(items[4])[0], items[4].line) == ("InputNotTable", 7)
+    assert len({item.id for item in items}) == len(items)
+
+
+def test_many_wrong_quotes(tmp_path: Path) -> None:
+    """Each is found, and nothing is read so often that it takes long."""
+    items = items_of(tmp_path / "in.csv", b"a,b\n" + b'1,"2\n3,4\n5,6\n' * 10_000)
+    assert len(items) == 30_000
+    assert sum(isinstance(item.raw, Problem) for item in items) == 10_000
+    assert [item.line for item in items] == list(range(2, 30_002))
+
+
+@pytest.mark.parametrize("rows", [b'a,b"\n"1" x,2\n', b'"a,b\n1,2\n'])
+def test_first_line_that_is_no_row(tmp_path: Path, rows: bytes) -> None:
+    """Of a header nothing can be made: the job is refused, or, when others have been run, stops."""
+    path = tmp_path / "in.csv"
+    path.write_bytes(rows.partition(b"\n")[2] if rows.startswith(b"a") else rows)
+    with pytest.raises(UsageProblem, match=r"in\.csv: its first line is no row of a table: .*; mend its quotes"):
+        find_columns(find_sources([str(path)])[0])
+    with pytest.raises(JobStopped, match=r"in\.csv: its first line is no row of a table: .*; mend its quotes"):
+        list(read_items(find_sources([str(path)])))
+
+
+@pytest.mark.parametrize(
+    ("row", "values_"),
+    [
+        (b'1\t"hello" he said', ["1", '"hello" he said']),
+        (b'"1\t2', ['"1', "2"]),
+        (b'1\t"', ["1", '"']),
+        (b"5' 6\"\ttall", ["5' 6\"", "tall"]),
+        (b'1\t"say ""hi"""', ["1", 'say "hi"']),
+        (b'1\t"a\tb"', ["1", "a\tb"]),
+        (b'1\t"a\nb"', ["1", "a\nb"]),
+        (b'"a\nb"\t1', ["a\nb", "1"]),
+        (b'1\t"a\r', ["1", '"a']),
+    ],
+)
+@pytest.mark.parametrize("after", [b"", b'7\t8"\n', b'7\t"8\n', b'"7"\t8\n'])
+def test_quotes_among_tabs(tmp_path: Path, row: bytes, values_: list[str], after: bytes) -> None:
+    """They are quotes where a field begins and ends with one, and part of the text elsewhere."""
+    items = items_of(tmp_path / "in.tsv", b"a\tb\n" + row + b"\n3\t4\n" + after)
+    first, second, *rest = values(items)
+    assert list(first.values()) == values_
+    assert second == {"a": "3", "b": "4"}
+    assert [one["a"] for one in rest] == (["7"] if after else [])
+
+
+def test_header_with_quotes_among_tabs(tmp_path: Path) -> None:
+    """The same holds for the names of columns."""
+    assert values(items_of(tmp_path / "in.tsv", b'"a\t"b"\n1\t2\n')) == [{'"a': "1", "b": "2"}]
 
 
 def test_columns_with_one_name(tmp_path: Path) -> None:
@@ -147,6 +217,40 @@ def test_compressed_files_that_are_broken(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(JobStopped, match=r"cannot read .*in\.jsonl\.gz: .*; see to it and start again"):
         list(read_items(find_sources([str(path)])))
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_compressed_files_of_no_bytes(tmp_path: Path, suffix: str) -> None:
+    """No compressor writes such a file: whoever was to write it has not."""
+    if suffix == "zst":
+        pytest.importorskip("zstandard")
+    path = tmp_path / f"in.txt.{suffix}"
+    path.touch()
+    with pytest.raises(JobStopped, match=r"cannot read .*in\.txt\.\w+: it has no bytes, .*; see to it and start again"):
+        list(read_items(find_sources([str(path)])))
+
+
+def test_zstandard_that_was_cut_off(tmp_path: Path) -> None:
+    """Wherever that was, the job stops: inputs are missing."""
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "in.txt.zst"
+    whole = zstandard.ZstdCompressor().compress(b"".join(b"line %d\n" % number for number in range(20_000)))
+    for kept in (3, 10, len(whole) // 2, len(whole) - 1):
+        for before in (b"", whole):
+            path.write_bytes(before + whole[:kept])
+            with pytest.raises(JobStopped, match=r"cannot read .*in\.txt\.zst: Compressed file ended before"):
+                list(read_items(find_sources([str(path)])))
+
+
+def test_zstandard_in_frames(tmp_path: Path) -> None:
+    """One behind the other, as `cat` puts them and parallel compressors write them, with some to be skipped."""
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "in.jsonl.zst"
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
+    frames = [zstandard.ZstdCompressor().compress(b"%d\n" % number * 1000) for number in range(3)]
+    path.write_bytes(frames[0] + skipped + frames[1] + zstandard.ZstdCompressor().compress(b"") + frames[2])
+    items = list(read_items(find_sources([str(path)])))
+    assert values(items) == [number for number in range(3) for _ in range(1000)]
 
 
 def test_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,3 +44,18 @@ def test_no_jobs(text: str) -> None:
     """Less than one process, or no number, is refused with a word on what to write."""
     with pytest.raises(ValueError, match="; write"):
         parse_jobs(text, cpus=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1h30m", 5400.0), ("1d 2h", 93600.0), ("1m30.5s", 90.5), ("2s250ms", 2.25)]
+)
+def test_durations_of_several_parts(text: str, seconds: float) -> None:
+    """As people write them."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["1h30", "1 2", "1hm", "h", "1h-30m"])
+def test_durations_of_parts_that_are_none(text: str) -> None:
+    """Each part needs its unit."""
+    with pytest.raises(ValueError, match="is not a time; write 30s, 5m, 1h30m or plain seconds"):
+        parse_duration(text)

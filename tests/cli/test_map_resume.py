@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,28 @@ def test_killed_at_any_moment(slow: Shell, order: list[str]) -> None:
         assert [json.loads(line)["input"] for line in slow.out.read_text().splitlines()] == lines
 
 
+def test_killed_with_notes(slow: Shell) -> None:
+    """Each record is in the job log and the trace too, whenever the process group was killed."""
+    slow.write("in.txt", *(f"line {number}" for number in range(1000)))
+    notes = ["--joblog", "log.tsv", "--trace", "trace.json"]
+    arguments = ["map", "slow.py:work", "in.txt", "-o", "out.jsonl", "--resume", "-j", "2", *notes]
+    log, trace = slow.directory / "log.tsv", slow.directory / "trace.json"
+    for kills in range(3):
+        with slow.start(*arguments, start_new_session=True) as process:
+            while not slow.out.exists() or slow.out.read_bytes().count(b"\n") < 100 * (kills + 1):
+                time.sleep(0.01)
+                assert process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+        written = slow.out.read_bytes().count(b"\n")
+        assert log.read_text().startswith("Seq\t")
+        assert log.read_bytes().count(b"\n") > written
+        assert trace.read_bytes().count(b'"id"') >= written
+    assert slow.run(*arguments).returncode == 0
+    commands = {line.rpartition("\t")[2] for line in log.read_text().splitlines()[1:]}
+    assert commands == {f'work "line {number}"' for number in range(1000)}
+    assert {event["args"]["id"] for event in json.loads(trace.read_text())} == set(results(slow.out))
+
+
 def test_torn_line_is_mended(shell: Shell) -> None:
     """What a killed run has left of a line goes, and its input is done again."""
     shell.write("in.txt", "a", "b", "c")
@@ -121,6 +144,31 @@ def test_inputs_that_were_edited(shell: Shell) -> None:
     nothing = shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--resume")
     assert "0 done in" in nothing.stderr
     assert nothing.returncode == 0
+
+
+@pytest.mark.parametrize("seed", [["--seed", "7"], []])
+def test_sample_goes_on(shell: Shell, seed: list[str]) -> None:
+    """The same command finishes the same sample, however often it is said; a larger one holds it."""
+    lines = [f"line {number}" for number in range(300)]
+    shell.write("in.txt", *lines)
+    run = ["map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--sample", "40", *seed]
+    assert shell.run(*run).returncode == 0
+    whole = shell.out.read_text().splitlines(keepends=True)
+    assert len(whole) == 40
+    shell.out.write_text("".join(whole[:26]))
+    listed = shell.run(*run, "--resume", "--dry-run")
+    assert {line.partition("\t")[0] for line in listed.stdout.splitlines()} == set(results(shell.out)) ^ {
+        json.loads(line)["id"] for line in whole
+    }
+    rest = shell.run(*run, "--resume", "--progress")
+    assert (rest.returncode, "14 done in" in rest.stderr) == (0, True), rest.stderr
+    assert sorted(results(shell.out).values()) == sorted(json.loads(line)["result"] for line in whole)
+    none = shell.run(*run, "--resume")
+    assert (none.returncode, "forkful: 0 done in" in none.stderr) == (0, True), none.stderr
+    more = shell.run(*run, "--resume", "--sample", "60")
+    assert (more.returncode, "20 done in" in more.stderr) == (0, True), more.stderr
+    everything = shell.run("map", "work.py:echo", "in.txt", "-o", "out.jsonl", "--resume")
+    assert (everything.returncode, "240 done in" in everything.stderr) == (0, True), everything.stderr
 
 
 def test_function_that_has_changed(shell: Shell) -> None:
@@ -250,7 +298,7 @@ def test_resume_from_the_beginning(shell: Shell) -> None:
         (["--backoff", "1s"], "--backoff says how to try again, and nothing is; add --retries 2"),
         (["--kwargs"], "in.txt: its lines are text and have no fields, which --kwargs needs"),
         (["--id-field", "k"], "in.txt: its lines are text and have no fields, which --id-field needs"),
-        (["--halt", "never"], "'never' is no way to halt; write now,fail=1 or soon,fail=10%"),
+        (["--halt", "sometimes"], "'sometimes' is no way to halt; write now,fail=1 or soon,fail=10%"),
         (["--max-memory", "lots"], "--max-memory must be a size such as"),
         (["--threads", "0"], "threads=0 cannot be; ask for 1 to 240"),
         (["--sample", "0"], "sample=0 is nothing to run; ask for 1 or more"),

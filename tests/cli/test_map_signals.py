@@ -202,9 +202,9 @@ def test_more_and_fewer_workers(waiting: Shell) -> None:
         assert process.stderr.readline() == "forkful: 3 worker processes from now on\n"
         while len({record["pid"] for record in whole_records(waiting)}) < 3:
             time.sleep(0.05)  # as above
-        for left in ("2", "1", "1"):
+        for said in ("2 worker processes from now on", "1 worker process from now on", "1 worker process, as before"):
             os.kill(process.pid, signal.SIGUSR2)
-            assert process.stderr.readline() == f"forkful: {left} worker processes from now on\n"
+            assert process.stderr.readline() == f"forkful: {said}\n"
         process.stderr.read()
     assert process.returncode == 0
     records = waiting.records()
@@ -226,7 +226,7 @@ def test_signals_while_workers_leave(waiting: Shell) -> None:
     """All is done by then: nothing comes of them."""
     (waiting.directory / "lingering.py").write_text(
         "import atexit, sys, time\n"
-        "def linger(): print('leaving', file=sys.stderr, flush=True); time.sleep(1)\n"
+        "def linger(): sys.stderr.write('leaving\\n'); time.sleep(1)\n"
         "def f(text): return text\n"
         "def init(): atexit.register(linger)\n"
     )
@@ -322,3 +322,23 @@ def test_closed_standard_output(shell: Shell) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=60) == 1
+
+
+def test_replacing_that_came_to_nothing(waiting: Shell) -> None:
+    """Interrupted before the first record: the old ones are there, with what is told of them, and the command to say."""
+    (waiting.directory / "go").touch()
+    waiting.write("old.txt", "a", "b")
+    assert waiting.run("map", "work.py:echo", "old.txt", "-o", "out.jsonl").returncode == 0
+    (waiting.directory / "go").unlink()
+    before = waiting.run("map", "--status", "out.jsonl").stdout
+    for code in (signal.SIGINT, signal.SIGINT), (signal.SIGKILL,):
+        with started(waiting, "waiting.py:wait", *RUN, "--overwrite") as process:
+            for number in code:
+                os.killpg(process.pid, number)
+                time.sleep(0.2)
+            said = rest_of(process)
+        assert waiting.run("map", "--status", "out.jsonl").stdout == before
+        assert sorted(record["result"] for record in waiting.records().values()) == ["a", "b"]
+        assert process.returncode == -signal.SIGKILL or said.endswith(
+            "  out.jsonl is as it was; the same command begins again\n"
+        )

@@ -57,6 +57,24 @@ def test_report_of_an_interrupted_map() -> None:
     assert lines == ["forkful: interrupted after 10.0 s: 0 done: 0 ok, 0 failed -> nothing written"]
 
 
+def test_how_to_go_on() -> None:
+    """The command that is named is one that is not refused: --overwrite and --resume are."""
+    done, failed = Record(b"", None, 0.0, None), Record(b"", None, 0.0, Failure("ValueError", "bad"))
+    rest, again = (
+        "  the same command with --resume does the rest",
+        "  the same command with --retry-failed tries those again",
+    )
+
+    def last(*records: Record, **facts: object) -> str:
+        return list(report(summary_of(*records, can_resume=True, **facts)))[-1]
+
+    assert last(done, interrupted=True) == last(halted="now,done=1") == last(interrupted=True) == rest
+    assert last(failed) == again
+    assert last(done, interrupted=True, overwrites=True) == rest.replace("--resume", "--resume instead of --overwrite")
+    assert last(failed, overwrites=True) == again.replace("--retry-failed", "--retry-failed instead of --overwrite")
+    assert last(interrupted=True, overwrites=True) == "  out.jsonl is as it was; the same command begins again"
+
+
 def test_long_examples_are_cut() -> None:
     """An input of a megabyte does not fill the terminal, and the end of the message, what to do, is still there."""
     summary = Summary(processes=1, output="out.jsonl")

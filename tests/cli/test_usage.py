@@ -56,6 +56,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*GOOD, "--retries", "-1"], "--retries: '-1' is not a number from 0 up; write one such as 2\n"),
         ([*GOOD, "--retries", "x"], "--retries: 'x' is not a number from 0 up; write one such as 2\n"),
         ([*GOOD, "--retries", "9" * 5000], "--retries: '99999999999999999999' is not a number from 0 up; write"),
+        (
+            [*GOOD, "--retries", "1", "--retry-on", "OSErrr"],
+            "--retry-on: 'OSErrr' is no exception that is known here; did",
+        ),
+        (
+            [*GOOD, "--halt", "now,done=50%"],
+            "'now,done=50%' is a share of those that are done, and all of them are done; ",
+        ),
         (["map", "work.py:echo", "in.txt", "-o", ""], "the output has no name; name a file, or - for"),
         ([*GOOD, ""], "an input has no name (an empty shell variable?); name a file, or - for standard input\n"),
         ([*GOOD, "--init", "work.py:no"], "work.py has no 'no'; "),

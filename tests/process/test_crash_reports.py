@@ -47,7 +47,7 @@ def test_crash_in_c(start_method: str) -> None:
             r"task crash: its worker \(pid \d+\) was killed by SIGSEGV:\n"
             r"  Fatal Python error: Segmentation fault\n"
             r'  File ".*ctypes/__init__\.py", line \d+ in string_at\n'
-            r'  File ".*life_tasks\.py", line \d+ in crash\n'
+            r'  File ".*life_tasks\.py", line \d+ in crash;\n'
             r"it crashed outside Python, called from there \(`dump` has the whole of it\); retries=1 runs it again",
             str(error),
         )

@@ -76,7 +76,7 @@ def test_timeout_tells_where_the_task_was(how: str, start_method: str) -> None:
         assert re.fullmatch(
             r"task misbehave ran longer than timeout=0\.3 s; its worker \(pid \d+\) was killed:\n"
             r"(  .*\n)+"
-            r'  File ".*tasks\.py", line \d+ in misbehave\n'
+            r'  File ".*tasks\.py", line \d+ in misbehave;\n'
             r"give it more time or make it shorter",
             str(error),
         )

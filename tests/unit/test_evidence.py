@@ -80,7 +80,7 @@ def test_frames_of_a_crash() -> None:
         "was killed by SIGSEGV:\n"
         "  Fatal Python error: Segmentation fault\n"
         '  File "/lib/ctypes/__init__.py", line 519 in string_at\n'
-        '  File "/home/me/tasks.py", line 5 in crash\n'
+        '  File "/home/me/tasks.py", line 5 in crash;\n'
         "it crashed outside Python, called from there (`dump` has the whole of it); retries=1 runs it again"
     )
 
@@ -97,7 +97,7 @@ def test_crash_in_an_import() -> None:
     lines = message(-signal.SIGABRT, Evidence(dump=dump)).split("\n")
     assert lines[2:-1] == [
         '  File "/home/me/broken.py", line 3 in <module>',
-        '  File "/home/me/tasks.py", line 1 in <module>',
+        '  File "/home/me/tasks.py", line 1 in <module>;',
     ]
 
 
@@ -108,7 +108,7 @@ def test_many_frames_of_a_crash() -> None:
         -signal.SIGABRT, Evidence(dump=f"Fatal Python error: Aborted\n\nCurrent thread 0x1:\n{frames}")
     ).split("\n")
     inner, outer = ([f'  File "/home/me/tasks.py", line {line} in f' for line in r] for r in (range(4), range(98, 100)))
-    assert lines[2:-1] == [*inner, "  ...", *outer]
+    assert lines[2:-1] == [*inner, "  ...", *outer[:-1], f"{outer[-1]};"]
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,28 @@ def test_many_frames_of_a_crash() -> None:
 def test_crash_without_frames(dump: str) -> None:
     """It may have been cut short by a second crash."""
     assert message(-signal.SIGBUS, Evidence(dump=dump)).startswith(
-        "was killed by SIGBUS:\n  Fatal Python error: Bus error\nit crashed outside Python"
+        "was killed by SIGBUS:\n  Fatal Python error: Bus error;\nit crashed outside Python"
     )
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        'Thread 0x1 (most recent call first):\n  File "/home/me/tasks.py", line 5 in f\n',
+        'Current thread 0x1 (most recent call first):\n  File "/site/forkful/_core/worker.py", line 104 in get\n',
+        "\n",
+    ],
+)
+def test_dump_that_says_nothing_of_the_task(dump: str) -> None:
+    """Nobody knows which of the threads it was: no colon before nothing."""
+    assert Evidence(dump=dump).before("do this") == "; do this"
+
+
+def test_frames_of_our_programs() -> None:
+    """They are as little to the point as the pool's."""
+    frames = ["/home/me/tasks.py", "/site/forkful/apps/mapping/calls.py", "/site/forkful/_core/worker.py"]
+    dump = "Current thread 0x1:\n" + "".join(f'  File "{frame}", line 1 in f\n' for frame in frames)
+    assert Evidence(dump=dump).before("do this") == ':\n  File "/home/me/tasks.py", line 1 in f;\ndo this'
 
 
 def test_evidence_is_a_value() -> None:

@@ -36,7 +36,7 @@ def test_worker_gets_a_moment_to_tell_where_it_is() -> None:
     assert isinstance(error, TaskTimeout)
     assert str(error) == (
         "task f ran longer than timeout=1 s; its worker (pid 1000) was killed:\n"
-        '  File "tasks.py", line 5 in f\n'
+        '  File "tasks.py", line 5 in f;\n'
         "give it more time or make it shorter"
     )
     assert (error.seconds, error.memory, error.dump) == (1.0, 5_000_000, dump)

@@ -51,6 +51,10 @@ class FunctionRef:
             return self.source
         return getattr(sys.modules.get(self.source), "__file__", None)
 
+    def import_module(self) -> ModuleType:
+        """The module in which the function is looked for.  Raises whatever the import raises."""
+        return _import_file(self.source) if self.is_file else importlib.import_module(self.source)
+
     def load(self) -> Callable[..., Any]:
         """The function; its module is imported at the first call in each process, and kept.
 
@@ -61,7 +65,7 @@ class FunctionRef:
 
 @functools.cache
 def _load(ref: FunctionRef) -> Callable[..., Any]:
-    found: Any = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
+    found: Any = ref.import_module()
     for name in ref.attribute.split("."):
         found = getattr(found, name)
     function: Callable[..., Any] = found
@@ -142,7 +146,7 @@ def find_function(spec: str, *, arguments: int | list[str] | None = 1, stdout_is
 def _find(ref: FunctionRef, source: str) -> Any:
     """What *ref* names, or a word on why it cannot be had; *source* is how the user wrote its file or module."""
     try:
-        module = _import_file(ref.source) if ref.is_file else importlib.import_module(ref.source)
+        module = ref.import_module()
     except KeyboardInterrupt:
         raise
     except ModuleNotFoundError as error:

@@ -9,23 +9,29 @@ __all__ = ["MOST_JOBS", "parse_duration", "parse_jobs"]
 
 MOST_JOBS = 4096  # processes: more than any machine has use for, fewer than bring one down
 
-_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = r"(\d+\.?\d*|\.\d+)\s*"
+_PLAIN = re.compile(_PART, re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART}(?:ms|s|m|h|d)\s*)+", re.ASCII)
+_PARTS = re.compile(rf"{_PART}(ms|s|m|h|d)", re.ASCII)
 _JOBS = re.compile(r"([+-]?)0*(\d+)(\s*%)?", re.ASCII)
 
 
 def parse_duration(text: str) -> float:
-    """A time in seconds, more than zero: ``30s``, ``5m``, ``1.5h``, ``250ms``, or plain seconds.
+    """A time in seconds, more than zero: ``30s``, ``5m``, ``1h30m``, ``250ms``, or plain seconds.
 
     Raises ValueError with what is wrong and what to write.
 
     >>> parse_duration("5m"), parse_duration("1.5")
     (300.0, 1.5)
     """
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a time; write 30s, 5m, 1.5h or plain seconds")
-    seconds = float(match[1]) * _SECONDS[match[2]]
+    written = text.strip()
+    if _PLAIN.fullmatch(written):
+        seconds = float(written)
+    elif _DURATION.fullmatch(written):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PARTS.findall(written))
+    else:
+        raise ValueError(f"{text!r} is not a time; write 30s, 5m, 1h30m or plain seconds")
     if seconds <= 0 or not math.isfinite(seconds):
         raise ValueError(f"{text!r} is no time to wait for; write more than zero, such as 30s or 5m")
     return seconds

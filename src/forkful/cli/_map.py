@@ -52,7 +52,7 @@ __all__ = ["command"]
 @click.option(
     "--halt",
     metavar="WHEN",
-    help="Stop early: now,fail=1 ends what runs; soon,fail=10% lets it end; also success=N, done=N.",
+    help="Stop early: now,fail=1 ends what runs; soon,fail=10% lets it end; also success=N, done=N; never.",
 )
 @click.option("--max-memory", metavar="SIZE", help="Replace a worker that holds more between two inputs: 500MB.")
 @click.option("--init", metavar="FUNC", help="A function each worker calls once, without arguments, before it begins.")
@@ -73,7 +73,9 @@ __all__ = ["command"]
 @click.option("--force", is_flag=True, help="Resume also when the function is another one, or has changed.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT when there is something in it.")
 @click.option("-k", "--keep-order", is_flag=True, help="Write the records in the order of the inputs.")
-@click.option("--sample", type=Count(), metavar="N", help="Run only N inputs, by chance.")
+@click.option(
+    "--sample", type=Count(), metavar="N", help="Run only N inputs, by chance; with --resume, what is left of these."
+)
 @click.option("--shuffle", is_flag=True, help="Run the inputs in an order by chance.")
 @click.option("--seed", type=Count(), metavar="N", help="The same seed, the same sample and order.")
 @click.option("--no-input", is_flag=True, help="Leave the inputs out of the records.")

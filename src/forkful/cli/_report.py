@@ -50,10 +50,20 @@ def report(summary: Summary) -> Iterator[str]:
         if slow.seconds >= _SLOW:
             took = f"{'> ' if slow.is_least else ''}{spell_seconds(slow.seconds)}"
             yield f"  slowest {took:>8}  {slow.id} {_cut(slow.input)}"
-    if summary.can_resume and (summary.interrupted or summary.halted is not None):
-        yield "  the same command with --resume does the rest"
-    elif summary.can_resume and (summary.failed or summary.failed_before):
-        yield "  the same command with --retry-failed tries those again"
+    if summary.can_resume and (hint := _how_to_go_on(summary)):
+        yield f"  {hint}"
+
+
+def _how_to_go_on(summary: Summary) -> str:
+    """What to say next, where something is left; --overwrite must not be said again with it."""
+    instead = " instead of --overwrite" if summary.overwrites else ""
+    if summary.interrupted or summary.halted is not None:
+        if summary.overwrites and not summary.done:
+            return f"{summary.output} is as it was; the same command begins again"
+        return f"the same command with --resume{instead} does the rest"
+    if summary.failed or summary.failed_before:
+        return f"the same command with --retry-failed{instead} tries those again"
+    return ""
 
 
 def report_status(status: Status) -> Iterator[str]:

@@ -59,9 +59,14 @@ class Steering:
         self._control.stop()
 
     def _resize(self, number: int, _frame: FrameType | None) -> None:
+        before = self._control.processes
         self._control.resize(_STEPS[signal.Signals(number).name])
         count = self._control.processes
-        _say("forkful: noted" if count is None else f"forkful: {count} worker processes from now on")
+        if count is None:
+            _say("forkful: noted")
+        else:
+            processes = "1 worker process" if count == 1 else f"{count} worker processes"
+            _say(f"forkful: {processes}{', as before' if count == before else ' from now on'}")
 
 
 def _say(text: str) -> None:

@@ -168,22 +168,23 @@ class Evidence:
         lines = self.dump.splitlines()
         if not lines:
             return f"; {advice}"
-        head = [f"  {lines[0]}"] if lines[0].startswith("Fatal") else []
+        shown = [f"  {lines[0]}"] if lines[0].startswith("Fatal") else []
         starts = [at for at, line in enumerate(lines) if line.startswith("Current thread")]
         frames: list[str] = []
         for line in lines[starts[0] + 1 :] if starts else ():
-            if not line.startswith("  File ") or _OUR_FRAMES in line:
+            if not line.startswith("  File ") or any(ours in line for ours in _OUR_FRAMES):
                 break
             if _IMPORT_FRAMES not in line:
                 frames.append(line)
         if len(frames) > _INNER + _OUTER:
             frames[_INNER:-_OUTER] = ["  ..."]
-        return "\n".join([":", *head, *frames, advice])
+        shown += frames
+        return "\n".join([":", *shown]) + f";\n{advice}" if shown else f"; {advice}"
 
 
 NO_EVIDENCE = Evidence()
 
-_OUR_FRAMES = "/forkful/_core/"
+_OUR_FRAMES = ("/forkful/_core/", "/forkful/apps/")
 _IMPORT_FRAMES = '"<frozen importlib'  # there are many, and they say nothing
 _INNER, _OUTER = 4, 2  # frames that are shown: where it was, and what it was asked for
 

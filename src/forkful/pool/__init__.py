@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .._core.inheritance import check_not_importing_main
 from ._iterators import IMapIterator, OutcomeIterator
 from ._outcome import Outcome
 from ._pool import Pool
@@ -21,6 +22,7 @@ __all__ = [
     "Pool",
     "PoolExecutor",
     "Shared",
+    "check_not_importing_main",
     "cpu_count",
 ]
 

@@ -21,6 +21,7 @@ from forkful.apps.functions import FunctionRef
 
 from .inputs import Raw, Unreadable, decode
 from .jsontext import NotJSONError, quote, to_json
+from .retrying import names_of
 
 __all__ = ["Answer", "Call", "CallFailed", "Failure", "Prepare", "SetUpFailed", "compose"]
 
@@ -151,7 +152,7 @@ class Call:
     def _is_worth_a_retry(self, error: BaseException) -> bool:
         if self.retries is None:
             return True
-        return any(kind.__qualname__ in self.retries or kind.__name__ in self.retries for kind in type(error).__mro__)
+        return any(name in self.retries for kind in type(error).__mro__ for name in names_of(kind))
 
 
 _LEFT_TO_THE_PARENT = (signal.SIGTERM, signal.SIGHUP)

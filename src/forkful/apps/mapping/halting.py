@@ -29,7 +29,7 @@ class Halt(NamedTuple):
     def is_reached(self, done: int, failed: int) -> bool:
         """Whether *done* inputs, *failed* ones among them, are enough; of a share, not before ten are done.
 
-        >>> parse_halt("soon,fail=10%").is_reached(20, 2)
+        >>> Halt(now=False, what="fail", limit=10, is_share=True).is_reached(20, 2)
         True
         """
         count = {"fail": failed, "success": done - failed, "done": done}[self.what]
@@ -41,15 +41,23 @@ class Halt(NamedTuple):
         return f"{'now' if self.now else 'soon'},{self.what}={self.limit}{'%' if self.is_share else ''}"
 
 
-def parse_halt(text: str) -> Halt:
-    """``now,fail=1``, ``soon,fail=10%``, ``soon,success=100``.
+def parse_halt(text: str) -> Halt | None:
+    """``now,fail=1``, ``soon,fail=10%``, ``soon,success=100``; None for ``never``.
 
     Raises ValueError with what is wrong and what to write.
     """
-    match = _POLICY.fullmatch(text.strip().replace(" ", ""))
+    policy = text.strip().replace(" ", "")
+    if policy == "never":
+        return None
+    match = _POLICY.fullmatch(policy)
     if match is None:
         raise ValueError(f"{text!r} is no way to halt; write now,fail=1 or soon,fail=10%")
     limit = int(match[3])
-    if limit < 1 or (match[4] and (limit > 100 or match[2] == "done")):
+    if match[4] and match[2] == "done":
+        counted, fewer = policy.removesuffix("%"), f"{match[1]},fail={match[3]}%"
+        raise ValueError(
+            f"{text!r} is a share of those that are done, and all of them are done; write {counted} or {fewer}"
+        )
+    if limit < 1 or (match[4] and limit > 100):
         raise ValueError(f"{text!r} can never be, or is at once; write now,fail=1 or soon,fail=10%")
     return Halt(match[1] == "now", match[2], limit, bool(match[4]))

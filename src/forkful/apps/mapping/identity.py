@@ -62,18 +62,19 @@ class Identities:
 
         Raises ValueError for an id of the other kind.
         """
-        match = _CONTENT.fullmatch(identity)
-        if match is None or bool(match[1]) != given:
-            if not given:
-                raise ValueError(f"{identity!r} is not made from the content of an input")
-            key, times = _key_of_name(identity), 1
-        else:
-            key, times = int(match[2], 16), int(match[3] or 1)
+        key, times = _key_of_id(identity, given=given)
         if times == 1:
             place = self._find(key)  # first: it may make a new table
             self._marks[place] |= _DONE
         else:
             self._done_repeats.add((key, times))
+
+    def is_done(self, identity: str, *, given: bool) -> bool:
+        """Whether the input with this id is done; *given*, and what is raised, as in `mark_done`."""
+        key, times = _key_of_id(identity, given=given)
+        done = bool(self._marks[self._find(key)] & _DONE) if times == 1 else (key, times) in self._done_repeats
+        self.skipped += done
+        return done
 
     def _see(self, key: int) -> tuple[int, bool]:
         """Which time *key* is seen, and whether it is done, this time."""
@@ -117,6 +118,16 @@ class Identities:
                     place = (place + 1) & mask
                 table[place] = key
                 new_marks[place] = mark
+
+
+def _key_of_id(identity: str, *, given: bool) -> tuple[int, int]:
+    """The key of an input with this id, and which time it came; see `Identities.mark_done`."""
+    match = _CONTENT.fullmatch(identity)
+    if match is not None and bool(match[1]) == given:
+        return int(match[2], 16), int(match[3] or 1)
+    if not given:
+        raise ValueError(f"{identity!r} is not made from the content of an input")
+    return _key_of_name(identity), 1
 
 
 def _key_of_name(name: str) -> int:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from forkful.apps.problems import JobStopped, UsageProblem
 
 from .identity import Identities
 from .jsontext import quote, to_json
 from .sources import Source, reading
+from .tables import NoRow, read_rows
 
 __all__ = ["Item", "Problem", "Raw", "Unreadable", "count_inputs", "decode", "find_columns", "read_items", "show"]
 
 _BOM = b"\xef\xbb\xbf"
 _COUNTABLE = 64 * 1024 * 1024  # bytes: a total is worth a fraction of a second of reading, not more
-_FIELD_MOST = 1 << 30  # bytes of one field: the csv module's own limit, 128 kB, is one for texts
 _PACKED = 8  # how many times as large a compressed file may be
 
 
@@ -160,15 +159,16 @@ def find_columns(source: Source) -> list[str] | None:
         return None
     try:
         with reading(source) as file:
-            header = next(_rows(file, source), None)
+            header = next(read_rows(file, tabs=source.form == "tsv"), None)
     except JobStopped as problem:
         raise UsageProblem(f"{problem}") from problem
-    except csv.Error as error:
-        raise UsageProblem(f"{source.name}: its first line is no row of a table: {error}; mend it") from error
     return None if header is None else _check_header(header[1], source)
 
 
-def _check_header(names: list[str], source: Source) -> list[str]:
+def _check_header(names: list[str] | NoRow, source: Source) -> list[str]:
+    if isinstance(names, NoRow):
+        why = names.why.removeprefix("is no row: ")
+        raise UsageProblem(f"{source.name}: its first line is no row of a table: {why}")
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -201,35 +201,23 @@ def _lines(file: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         yield number, line.removeprefix(_BOM) if number == 1 else line
 
 
-def _rows(file: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table, header included, each with the number of its last line; blank lines are none."""
-    csv.field_size_limit(_FIELD_MOST)
-    lines = (line.decode("utf-8", "surrogateescape") for line in file)
-    first = next(lines, "").removeprefix("\ufeff")
-    reader = csv.reader(itertools.chain([first], lines), delimiter="\t" if source.form == "tsv" else ",", strict=True)
-    for row in reader:
-        if row:
-            yield reader.line_num, row
-
-
-def _read_table(file: Any, source: Source) -> Iterator[tuple[int, Raw]]:
-    rows = _rows(file, source)
+def _read_table(file: BinaryIO, source: Source) -> Iterator[tuple[int, Raw]]:
+    rows = read_rows(file, tabs=source.form == "tsv")
+    header = next(rows, None)
+    if header is None:
+        return
     try:
-        header = next(rows, None)
-        if header is None:
-            return
-        try:
-            names = _check_header(header[1], source)
-        except UsageProblem as refusal:  # by now, others have been run
-            raise JobStopped(str(refusal)) from refusal
-        for number, row in rows:
-            if len(row) == len(names):
-                yield number, dict(zip(names, row, strict=True))
-            else:
-                why = f"has {_columns(len(row))}, and the first line names {len(names)}: {', '.join(names)}; mend it"
-                yield number, Problem("InputNotTable", why, ",".join(row))
-    except csv.Error as error:  # a quote that is never closed: where the next row begins is not known
-        raise JobStopped(f"{source.name}: a row cannot be read: {error}; mend it and start again") from error
+        names = _check_header(header[1], source)
+    except UsageProblem as refusal:  # by now, others have been run
+        raise JobStopped(str(refusal)) from refusal
+    for number, row in rows:
+        if isinstance(row, NoRow):
+            yield number, Problem("InputNotTable", *row)
+        elif len(row) == len(names):
+            yield number, dict(zip(names, row, strict=True))
+        else:
+            why = f"has {_columns(len(row))}, and the first line names {len(names)}: {', '.join(names)}; mend it"
+            yield number, Problem("InputNotTable", why, ",".join(row))
 
 
 def _columns(count: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from forkful import Pool, cpu_count
 from forkful.apps.functions import FunctionRef, check_function, find_function, make_directory_importable
 from forkful.apps.problems import JobStopped, UsageProblem
 from forkful.errors import InitializerError, TaskCancelled
+from forkful.pool import check_not_importing_main
 
 from . import selection
 from .calls import Call, Prepare, SetUpFailed
@@ -24,7 +27,8 @@ from .jobfile import JobFile, Program, check_same, job_path, read_job, write_job
 from .notes import JobLog, Note, TaskLogs, Trace
 from .output import Output, check_notes, check_output, look_back
 from .records import make_record
-from .settings import Settings, Share, read_timeout
+from .retrying import find_exceptions
+from .settings import Settings, Share, read_duration, read_timeout
 from .sources import Source, find_sources
 from .summary import Durations, Summary
 
@@ -37,6 +41,7 @@ __all__ = ["list_inputs", "map_file"]
 Function = Callable[..., Any]
 Progress = Callable[[Summary], None]
 
+_MISSING = re.compile(r"attribute '([^']+)' on <module '__(?:mp_)?main__'")  # pickle's words
 _GRACE = 5.0  # seconds that workers get to leave in when all is done
 _SUCCESSES = 5  # that a time-out by the median wants to have seen
 _LEAST_TIMEOUT = 1.0  # seconds: of functions that take less, the median says little about what is too long
@@ -51,7 +56,7 @@ def map_file(
     threads: int = 1,
     timeout: float | str | None = None,
     retries: int = 0,
-    backoff: float | None = None,
+    backoff: float | str | None = None,
     retry_on: str | Sequence[str] | None = None,
     halt: str | Halt | None = None,
     max_memory: int | str | None = None,
@@ -88,10 +93,12 @@ def map_file(
         timeout: seconds that one attempt at one input may take; or, as ``"300%"``, a share of the median of those that
             had a result, at least a second, as soon as there are five; None for no limit.
         retries: how often an input is tried again after an exception, a crash or a timeout.
-        backoff: seconds before the second attempt, twice as many before each further one; others run meanwhile.
-        retry_on: names of exceptions (or bases of them) that are worth another attempt; None: all.  A crash and a timeout
+        backoff: seconds before the second attempt (or ``"500ms"``), twice as many before each further one; others run meanwhile.
+        retry_on: names of exceptions (or bases of them) that are worth another attempt: builtin, known to *func*'s module, or
+            full, as ``"json.JSONDecodeError"``; None: all.  A crash and a timeout
             always are.
-        halt: stop early: ``"now,fail=3"`` (end what runs) or ``"soon,fail=10%"`` (let it end); also ``success=`` and ``done=``.
+        halt: stop early: ``"now,fail=3"`` (end what runs) or ``"soon,fail=10%"`` (let it end); also ``success=`` and ``done=``,
+            which is a number only; a share is of those that are done.  None or ``"never"``: go on to the end.
         max_memory: a worker that holds more between two inputs is replaced: ``"500MB"``, or bytes.
         init: a function that each worker calls once, without arguments, before its first input.
         format: what inputs hold, whatever they are named: ``"text"``, ``"jsonl"``, ``"csv"``, ``"tsv"``.
@@ -126,12 +133,13 @@ def map_file(
     >>> map_file("examples/census.py:census", ["files.txt"], "census.jsonl").failed  # doctest: +SKIP
     0
     """
+    _check_script()
     settings = Settings(
         processes=_default_processes() if processes is None else processes,
         threads=threads,
         timeout=read_timeout(timeout) if isinstance(timeout, str) else timeout,
         retries=retries,
-        backoff=backoff,
+        backoff=read_duration(backoff) if isinstance(backoff, str) else backoff,
         retry_on=(retry_on,) if isinstance(retry_on, str) else None if retry_on is None else tuple(retry_on),
         halt=_parse(halt) if isinstance(halt, str) else halt,
         max_memory=max_memory,
@@ -152,10 +160,12 @@ def map_file(
         fsync=fsync,
     )
     settings.check()
+    if progress is not None and not callable(progress):
+        raise UsageProblem(f"progress={progress!r} is no function; give one that takes the summary so far")
     job = _plan(func, inputs, output, init, format, settings)
     identities = Identities()
     with Output(job.output, overwrite=overwrite, resume=settings.resume, fsync=fsync) as out:
-        summary = Summary(settings.processes, out.name, threads=threads, can_resume=out.is_file)
+        summary = Summary(settings.processes, out.name, threads=threads, can_resume=out.is_file, overwrites=overwrite)
         again = settings.resume and out.holds_something and _go_on(job, settings, out, identities, summary)
         total = settings.count(count_inputs(job.sources, settings.count_up_to(progress is not None)))
         # A worker is set up before its first input, so all are started at once: no more than there are inputs.
@@ -174,7 +184,7 @@ def map_file(
             stop = _cannot_start(error, job) if isinstance(error, InitializerError) else error
             if isinstance(stop, JobStopped):
                 stop.done = summary.done
-                raise stop from error.__cause__
+                raise stop from (None if isinstance(error.__cause__, _NotGuarded) else error.__cause__)
             raise
         finally:
             summary.end()
@@ -212,6 +222,21 @@ def list_inputs(
     return iter(_choose(job, settings, identities))
 
 
+class _NotGuarded(UsageProblem):
+    """In a worker: the script that it imports calls `map_file` again."""
+
+
+def _check_script() -> None:
+    """Raises `_NotGuarded`; before anything is opened, which the map that started this worker has open."""
+    try:
+        check_not_importing_main()
+    except RuntimeError as error:
+        raise _NotGuarded(
+            "a worker imports this script to find FUNC in it, and the script calls map_file as it is imported; "
+            'put that call under `if __name__ == "__main__":`'
+        ) from error
+
+
 @dataclass(frozen=True)
 class _Job:
     """A checked request: what to call, on what, and where the records go."""
@@ -223,7 +248,7 @@ class _Job:
     file: JobFile  # what stands beside it
 
 
-def _parse(halt: str) -> Halt:
+def _parse(halt: str) -> Halt | None:
     try:
         return parse_halt(halt)
     except ValueError as error:
@@ -265,14 +290,24 @@ def _plan(
     notes = [one for one in (settings.joblog, settings.trace) if one is not None]
     beside = [] if path is None or not _may_be_a_file(path) else [job_path(path)]
     check_notes([*beside, *notes], path, sources, programs)
-    if path is not None and beside and not settings.resume:
-        read_job(path)  # what is no job's is not ours to replace
-    retries = () if not settings.retries else settings.retry_on
+    then = read_job(path) if path is not None and beside else None  # what is no job's is not ours to replace
+    retries = None if settings.retry_on is None else find_exceptions(settings.retry_on, target)
+    if not settings.retries:
+        retries = ()
     call = Call(target, settings.by_keyword, settings.with_input, retries)
     program, init_program = Program.of(target), None if set_up is None else Program.of(set_up)
-    return _Job(
-        call, set_up, sources, path, JobFile(program, init_program, settings.by_keyword, settings.id_field, names)
-    )
+    seed = _find_seed(settings, then)
+    file = JobFile(program, init_program, settings.by_keyword, settings.id_field, names, seed)
+    return _Job(call, set_up, sources, path, file)
+
+
+def _find_seed(settings: Settings, then: JobFile | None) -> int | None:
+    """The seed that was given; else that of the job which is gone on with; else, where one is needed, a new one."""
+    if settings.seed is not None:
+        return settings.seed
+    if settings.resume and then is not None and then.seed is not None:
+        return then.seed
+    return None if settings.sample is None and not settings.shuffle else random.getrandbits(32)  # no secret
 
 
 def _check_columns(sources: Sequence[Source], settings: Settings) -> list[str] | None:
@@ -356,11 +391,15 @@ def _go_on(job: _Job, settings: Settings, out: Output, identities: Identities, s
 
 def _choose(job: _Job, settings: Settings, identities: Identities) -> Iterable[Item]:
     """The inputs to run, in this order."""
-    items: Iterable[Item] = read_items(job.sources, identities, settings.id_field)
-    if settings.sample is not None:
-        items = selection.sample(items, settings.sample, settings.seed)
+    items: Iterable[Item]
+    if settings.sample is None:
+        items = read_items(job.sources, identities, settings.id_field)
+    else:  # of all, whether they are done or not: what is gone on with is that sample
+        sampled = selection.sample(read_items(job.sources, id_field=settings.id_field), settings.sample, job.file.seed)
+        given = settings.id_field is not None
+        items = (item for item in sampled if not identities.is_done(item.id, given=given))
     if settings.shuffle:
-        items = selection.shuffle(items, settings.seed)
+        items = selection.shuffle(items, job.file.seed)
     return items
 
 
@@ -443,7 +482,7 @@ class _Run:
         if settings.joblog is not None:
             yield JobLog(settings.joblog, name, append=settings.resume)
         if settings.trace is not None:
-            yield Trace(settings.trace, name)
+            yield Trace(settings.trace, name, append=settings.resume)
         if settings.logs is not None:
             yield TaskLogs(settings.logs)
 
@@ -479,13 +518,18 @@ class _Run:
         if not ended:
             return
         self._begin()
-        self._out.write(b"".join([record.line for _, _, record in ended]))
-        for item, outcome, record in ended:
-            summary.add(item, record)
-            if by_median and record.failure is None and record.seconds is not None:
-                self._successes.add(record.seconds)
+        try:
+            # First: whatever ends this process then, each record has its line in the log.
             for note in self._notes:
-                note.add(item, outcome, record)
+                for one in ended:
+                    note.add(*one)
+                note.flush()
+        finally:  # if they cannot be written, what was done is kept all the same
+            self._out.write(b"".join([record.line for _, _, record in ended]))
+            for item, _, record in ended:
+                summary.add(item, record)
+                if by_median and record.failure is None and record.seconds is not None:
+                    self._successes.add(record.seconds)
         summary.processes = max(summary.processes, self._control.processes or 0)
 
     def _is_unfinished(self, outcome: Outcome) -> bool:
@@ -540,7 +584,8 @@ class _Run:
             return
         job.state, job.total = state, self._summary.total
         try:
-            write_job(path, job)
+            # Old records must not stand beside what tells of new ones: they would be taken for these.
+            write_job(path, job, self._out.begin)
         except OSError as error:
             problem = f"cannot write {job_path(path)}: {error.strerror}; make space and start again"
             raise JobStopped(problem) from error
@@ -569,6 +614,15 @@ def _cannot_start(error: InitializerError, job: _Job) -> JobStopped:
     if isinstance(cause, SetUpFailed):
         place = "what FUNC's module does when a worker imports it" if cause.importing else "the function of --init"
         return JobStopped(f"the workers cannot start: {cause.kind}: {cause.message}".rstrip(": ") + f"; mend {place}")
+    if isinstance(cause, _NotGuarded):
+        return JobStopped(str(cause))
+    if isinstance(cause, AttributeError) and (missing := _MISSING.search(str(cause))):
+        init = getattr(job.init, "__name__", "")
+        who = f"--init ({init}) or FUNC ({job.call.__name__})" if init else f"FUNC ({job.call.__name__})"
+        return JobStopped(
+            f"the workers do not find {missing[1]!r} in this script, which {who} needs; define it at the top level of the "
+            'script, outside of `if __name__ == "__main__":`, or in a module'
+        )
     if isinstance(cause, OSError):
         problem = f"the system gives no processes: {cause.strerror}; ask for fewer with --jobs, or look at `ulimit -a`"
         return JobStopped(problem)

@@ -84,6 +84,7 @@ class JobFile:
         by_keyword: whether fields are arguments.
         id_field: what names inputs; None: their content.
         inputs: the files, as they were named.
+        seed: of what was chosen by chance, given or not, so that the next run chooses the same; None where nothing was.
         total: how many inputs; None where nobody has counted them.
         begun: when its first run began, in seconds since the epoch.
         state: ``running``, ``done``, ``interrupted``, ``halted`` or ``stopped``.  A run that was killed left ``running``.
@@ -95,19 +96,25 @@ class JobFile:
     by_keyword: bool
     id_field: str | None
     inputs: list[str]
+    seed: int | None = None
     total: int | None = None
     begun: float = dataclasses.field(default_factory=time.time)
     state: str = "running"
     pid: int = dataclasses.field(default_factory=os.getpid)
 
 
-def write_job(output: str, job: JobFile) -> None:
-    """Write the file beside *output*, whole or not at all.  Raises OSError."""
+def write_job(output: str, job: JobFile, begin: Callable[[], None] | None = None) -> None:
+    """Write the file beside *output*, whole or not at all.  Raises OSError.
+
+    *begin*: what is to be done just before it takes its place, when nothing is left that is likely to fail.
+    """
     path = job_path(output)
     try:
         with open(beside(path), "w", encoding="ascii") as file:
             json.dump(dataclasses.asdict(job), file, indent=1)
             file.write("\n")
+        if begin is not None:
+            begin()
         os.replace(beside(path), path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -135,7 +142,7 @@ def read_job(output: str) -> JobFile | None:
 def _checked(job: JobFile) -> JobFile:
     """Raises TypeError, ValueError or OverflowError for what nobody here has written."""
     texts = [job.state, *job.inputs, *(text for text in (job.id_field, job.function.file, job.function.digest) if text)]
-    numbers = [job.pid, *([] if job.total is None else [job.total])]
+    numbers = [job.pid, *(number for number in (job.seed, job.total) if number is not None)]
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
         raise TypeError
     time.localtime(job.begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ __all__ = ["JobLog", "Note", "TaskLogs", "Trace"]
 
 _SHOWN = 200  # characters of an input
 _NAME_MOST = 200  # bytes of a file's name
+_TAIL = 1 << 16  # bytes: more than a line of a job log has
 
 
 class Note(Protocol):
@@ -30,6 +32,9 @@ class Note(Protocol):
 
     def add(self, item: Item, outcome: Outcome, record: Record) -> None:
         """*item* has ended."""
+
+    def flush(self) -> None:
+        """What was added is safe from the end of this process, however it comes."""
 
     def close(self) -> None:
         """The map has ended."""
@@ -51,6 +56,14 @@ class _File:
         try:
             self.file.write(text)
         except OSError as error:
+            raise self._stopped(error) from error
+
+    def flush(self) -> None:
+        try:
+            self.file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.file.close()
             raise self._stopped(error) from error
 
     def close(self) -> None:
@@ -75,8 +88,22 @@ class JobLog:
     def __init__(self, path: str, name: str, *, append: bool) -> None:
         self._file = _File(path, "a" if append else "w")
         self._name = name
+        if append and os.path.isfile(path):
+            self._cut_half_a_line(path)
         if not append or not self._file.file.seekable() or self._file.file.tell() == 0:
             self._file.write(self._HEAD)
+            self._file.flush()
+
+    def _cut_half_a_line(self, path: str) -> None:
+        """Leave out the last line of a log if a killed run has not finished it: its input comes again."""
+        with open(path, "rb+") as file:
+            if file.read(len(self._HEAD)) != self._HEAD.encode():
+                return
+            start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+            file.seek(start)
+            tail = file.read()
+            if not tail.endswith(b"\n"):
+                file.truncate(start + tail.rfind(b"\n") + 1)
 
     def add(self, item: Item, outcome: Outcome, record: Record) -> None:
         """*item* has ended."""
@@ -94,6 +121,10 @@ class JobLog:
             f"{item.number}\t:\t{started:.3f}\t{seconds or 0.0:.3f}\t{len(shown)}\t{len(record.line)}\t{exitval}\t{signal}\t{command}\n"
         )
 
+    def flush(self) -> None:
+        """What was added is in the file."""
+        self._file.flush()
+
     def close(self) -> None:
         """The map has ended."""
         self._file.close()
@@ -107,14 +138,24 @@ def _started_at(record: Record, seconds: float | None) -> float:
 class Trace:
     """When each input ran in which process, for ``chrome://tracing`` or ui.perfetto.dev.
 
-    The Trace Event Format's array of complete events; one that was never closed is read all the same.
+    The Trace Event Format's array of complete events; one that was never closed is read all the same.  To go on with one,
+    what closes it is taken away.
     """
 
-    def __init__(self, path: str, name: str) -> None:
-        self._file = _File(path, "w")
-        self._name = name
-        self._file.write("[")
+    def __init__(self, path: str, name: str, *, append: bool = False) -> None:
         self._first = True
+        if append and os.path.isfile(path):
+            try:
+                self._first = not _open_again(path)
+            except OSError as error:
+                raise JobStopped(
+                    f"cannot go on with {path}: {error.strerror}; name another file for the trace"
+                ) from error
+        self._file = _File(path, "a" if append else "w")
+        self._name = name
+        if not append or not self._file.file.seekable() or self._file.file.tell() == 0:
+            self._file.write("[")
+            self._file.flush()
 
     def add(self, item: Item, outcome: Outcome, record: Record) -> None:
         """*item* has ended."""
@@ -134,10 +175,39 @@ class Trace:
         self._file.write(f"{'' if self._first else ','}\n{json.dumps(event)}")
         self._first = False
 
+    def flush(self) -> None:
+        """What was added is in the file."""
+        self._file.flush()
+
     def close(self) -> None:
         """The map has ended."""
         self._file.write("\n]\n")
         self._file.close()
+
+
+def _open_again(path: str) -> bool:
+    """Have the trace at *path* end behind its last whole event; whether it has one.  Raises `UsageProblem` and OSError."""
+    with open(path, "rb+") as file:
+        begin = file.readline().rstrip(b"\n")
+        if begin not in {b"", b"["}:
+            raise UsageProblem(f"{path}: is no trace that could be gone on with; name another file, or remove it")
+        at = end = len(begin)
+        at += 1
+        for line in file:
+            event = line.rstrip(b"\n").removesuffix(b",")
+            if event.startswith(b"{") and (line.endswith(b"\n") or _is_json(event)):
+                end = at + len(event)
+            at += len(line)
+        file.truncate(end)
+    return end > len(begin)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 class TaskLogs:
@@ -168,6 +238,9 @@ class TaskLogs:
                 pass
             except OSError as error:
                 raise JobStopped(f"cannot write {path}: {error.strerror}; see to it and go on with --resume") from error
+
+    def flush(self) -> None:
+        """Each is written as it is added."""
 
     def close(self) -> None:
         """The map has ended."""

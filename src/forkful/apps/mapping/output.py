@@ -253,8 +253,7 @@ class Output:
         """
         start: int | None = None
         try:
-            if not self._begun:
-                self._begin()
+            self.begin()
             if self._can_cut:
                 start = os.lseek(self._fd, 0, self._end)
             rest = memoryview(line)
@@ -274,8 +273,7 @@ class Output:
     def complete(self) -> None:
         """All is done, even if there was no line to write.  Raises `JobStopped`."""
         try:
-            if not self._begun:
-                self._begin()
+            self.begin()
             if self._fsync != "never":
                 self._sync()
         except OSError as error:
@@ -285,7 +283,10 @@ class Output:
         if self._can_cut:
             os.fsync(self._fd)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Replace what it holds, if it is to be replaced and has not been.  Raises OSError."""
+        if self._begun:
+            return
         if self._can_cut:
             os.ftruncate(self._fd, 0)
         self._begun = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import pickle
 import random
 import tempfile
@@ -16,16 +18,21 @@ __all__ = ["sample", "shuffle"]
 def sample(items: Iterable[Item], size: int, seed: int | None) -> list[Item]:
     """*size* of *items* by chance, each as likely as any other, in their order.
 
-    Memory: those; all are read.  Algorithm R of Vitter, "Random sampling with a reservoir" (1985).
+    Each has a number that comes of its id and *seed*, and those with the lowest are taken.  So the same inputs are chosen
+    wherever they stand, and a larger sample holds every smaller one of the same seed.
+
+    Memory: those; all are read.
     """
-    chance = random.Random(seed)  # noqa: S311  # no secret
-    kept: list[Item] = []
-    for count, item in enumerate(items, 1):
+    key = repr(random.getrandbits(64) if seed is None else seed).encode()[:64]  # no secret
+    kept: list[tuple[int, int, Item]] = []  # a heap, the highest number first: negative
+    for item in items:
+        name = item.id.encode("utf-8", "surrogatepass")
+        chance = -int.from_bytes(hashlib.blake2b(name, digest_size=8, key=key).digest(), "big")
         if len(kept) < size:
-            kept.append(item)
-        elif (place := chance.randrange(count)) < size:
-            kept[place] = item
-    return sorted(kept, key=lambda item: item.number)
+            heapq.heappush(kept, (chance, item.number, item))
+        elif chance > kept[0][0]:
+            heapq.heapreplace(kept, (chance, item.number, item))
+    return sorted((item for _, _, item in kept), key=lambda item: item.number)
 
 
 def shuffle(items: Iterable[Item], seed: int | None) -> Iterator[Item]:

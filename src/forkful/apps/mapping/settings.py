@@ -12,7 +12,7 @@ from forkful.apps.spellings import MOST_JOBS, parse_duration
 from .halting import Halt
 from .output import FSYNC
 
-__all__ = ["Settings", "Share", "read_timeout"]
+__all__ = ["Settings", "Share", "read_duration", "read_timeout"]
 
 _SHARE = re.compile(r"(\d{1,6}(?:\.\d*)?)\s*%", re.ASCII)
 
@@ -35,6 +35,11 @@ def read_timeout(text: str) -> float | Share:
     """``30s``, or a share of the median.  Raises `UsageProblem`."""
     if text.strip().endswith("%"):
         return Share.parse(text)
+    return read_duration(text)
+
+
+def read_duration(text: str) -> float:
+    """``30s``.  Raises `UsageProblem`."""
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import glob
-import gzip
-import importlib
-import io
 import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple
 
 from forkful.apps.problems import JobStopped, UsageProblem
+
+from .unpacking import PACKINGS, find_zstd, open_packed
 
 __all__ = ["FORMS", "Source", "find_sources", "reading"]
 
@@ -27,7 +26,7 @@ class Source(NamedTuple):
 
     path: str | None
     form: str  # one of `FORMS`
-    packing: str  # ".gz", ".zst", or "" for none
+    packing: str  # one of `PACKINGS`, or "" for none
     size: int | None  # bytes; None for what can be read only once: pipes, devices, standard input
 
     @property
@@ -46,9 +45,7 @@ class Source(NamedTuple):
         """Its bytes, unpacked."""
         if self.path is None:
             return open(sys.stdin.fileno(), "rb", closefd=False)
-        opened: Any = _OPENERS[self.packing]
-        file: BinaryIO = opened(self.path, "rb")
-        return file
+        return open_packed(self.path, self.packing) if self.packing else open(self.path, "rb")
 
 
 def find_sources(inputs: Sequence[str], form: str | None = None) -> list[Source]:
@@ -97,31 +94,12 @@ def _look_at(path: str, form: str | None) -> Source:
         raise UsageProblem(f"{path}: cannot be read: Permission denied; change its mode, or run as its owner")
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     name, packing = path.lower(), ""
-    for suffix in (".gz", ".zst"):
+    for suffix in PACKINGS:
         if name.endswith(suffix):
             name, packing = name.removesuffix(suffix), suffix
-    if packing == ".zst":
-        _find_zstd(path)
+    if packing == ".zst" and find_zstd() is None:
+        raise UsageProblem(f"{path}: is compressed with Zstandard; install forkful[zstd], or unpack it first")
     return Source(path, form or _SUFFIXES.get(os.path.splitext(name)[1], "text"), packing, size)
-
-
-def _find_zstd(path: str) -> Callable[..., Any]:
-    """The ``open`` of a library for Zstandard: Python's own from 3.14 on."""
-    for name in ("compression.zstd", "zstandard"):
-        try:
-            opened: Callable[..., Any] = importlib.import_module(name).open
-        except ImportError:
-            continue
-        return opened
-    raise UsageProblem(f"{path}: is compressed with Zstandard; install forkful[zstd], or unpack it first")
-
-
-def _open_zstd(path: str, mode: str) -> Any:
-    file = _find_zstd(path)(path, mode)
-    return file if isinstance(file, io.BufferedIOBase) else io.BufferedReader(file, 1 << 16)
-
-
-_OPENERS: dict[str, Callable[..., Any]] = {"": open, ".gz": gzip.open, ".zst": _open_zstd}
 
 
 class reading:  # noqa: N801  # used as `with reading(source) as file`, like contextlib's
@@ -134,7 +112,7 @@ class reading:  # noqa: N801  # used as `with reading(source) as file`, like con
     def __enter__(self) -> BinaryIO:
         try:
             self._file = self._source.open()
-        except OSError as error:
+        except (OSError, EOFError) as error:
             raise self._stopped(error) from error
         return self._file
 

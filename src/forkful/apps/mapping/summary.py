@@ -89,6 +89,7 @@ class Summary:
         halted: the policy that ended it before its time; None if none did.
         skipped: inputs that were found to be among those; nothing is done for them.
         can_resume: what was written can be gone on with.
+        overwrites: it was asked to replace what its output holds, which it does with the first record.
         busy: seconds that workers spent in the function, as far as is known: those of a crash are not.
         errors: failed inputs by type of error.
         durations: of all calls that could be measured; a call that ran out of time counts as long as it was given.
@@ -107,6 +108,7 @@ class Summary:
     halted: str | None = None
     skipped: int = 0
     can_resume: bool = False
+    overwrites: bool = False
     busy: float = 0.0
     errors: dict[str, ErrorGroup] = field(default_factory=dict)
     durations: Durations = field(default_factory=Durations)
