@@ -14,6 +14,7 @@ other have it, or several that share it, and has at most one wait under way at t
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
@@ -25,7 +26,7 @@ from ..errors import LockError
 from . import _who
 from ._place import Place
 
-_LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
+LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
 
 
 class NotHeldError(LockError, RuntimeError, ValueError):
@@ -88,7 +89,8 @@ class Ticket:
     def wake(self) -> None:
         """Something has changed for it."""
         if self._notify is not None:
-            self._notify()
+            with contextlib.suppress(RuntimeError):  # its event loop was closed: it waits no more
+                self._notify()
         elif self._sleeping.locked():
             self._sleeping.release()
 
@@ -145,7 +147,7 @@ class Door:
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
         ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
-        look = None if ticket.direct else time.monotonic() + _LOOK_S
+        look = None if ticket.direct else time.monotonic() + LOOK_S
         listed = self.line_up(ticket)
         try:
             while not ticket.granted:
@@ -165,9 +167,10 @@ class Door:
                     self.mechanism.check_deadlock(owner)
                 until = min((when for when in (deadline, look) if when is not None), default=None)
                 ticket.sleep(None if until is None else max(0.0, until - now))
-        finally:
-            self.leave(ticket, listed)
-        return ticket.granted
+        except BaseException:
+            self.leave(ticket, listed, wanted=False)
+            raise
+        return self.leave(ticket, listed)
 
     def line_up(self, ticket: Ticket) -> Any:
         """Put *ticket* at the end of the queue; what to give to `leave`, which must follow."""
@@ -181,14 +184,15 @@ class Door:
                 raise
             return listed
 
-    def leave(self, ticket: Ticket, listed: Any) -> None:
-        """The end of a wait, however it ended."""
+    def leave(self, ticket: Ticket, listed: Any, *, wanted: bool = True) -> bool:
+        """The end of a wait; whether the lock was had, and is still *wanted*: else it is given back."""
         with self._mutex:
-            try:
-                self.mechanism.delist(listed)
-            finally:
-                if not ticket.granted:
-                    self._withdraw(ticket)
+            self.mechanism.delist(listed)
+            if not ticket.granted:
+                self._withdraw(ticket)
+            elif not wanted:  # it came as the wait was interrupted
+                self.give_back(shared=ticket.shared)
+            return ticket.granted and wanted
 
     def _withdraw(self, ticket: Ticket) -> None:
         if ticket in self._queue:
@@ -267,19 +271,20 @@ class Door:
 
     # Giving back.
 
-    def give_back(self) -> None:
-        """One of those who had it has it no more.
+    def give_back(self, *, shared: bool = False) -> None:
+        """One of those who had it, or *shared* it, has it no more.
 
         Raises:
             NotHeldError: nobody here has it.
             LockLost: see the mechanism.
         """
         with self._mutex:
+            if not self.holders or shared != self._shares:
+                way = "" if not self.holders else " to read" if shared else " to write"
+                raise NotHeldError(f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what)
             if self.holders > 1:
                 self.holders -= 1
                 return
-            if not self.holders:
-                raise NotHeldError(f"{self.what} is not held by this process, so it cannot be released", lock=self.what)
             try:
                 self.mechanism.give_back()
             except LockError:

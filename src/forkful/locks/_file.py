@@ -284,4 +284,4 @@ class FileLock:
         heir: int = record.words[HEIR]
         if not heir or not (shared or record.words[LAST] == _who.this_process()[0]):
             return False
-        return _who.start_of(heir) is not None and not _who.is_stopped(heir)
+        return _who.is_able(heir)

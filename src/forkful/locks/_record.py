@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 FENCE, PID, START, OWNER, SINCE, LAST, HEIR, NAME_LENGTH = range(8)
@@ -65,16 +66,21 @@ class Record:
         entries = (Entry(*numbers[at : at + _ENTRY]) for at in range(0, ROOM * _ENTRY, _ENTRY))
         return [entry for entry in entries if entry.pid]
 
-    def add_waiter(self, entry: Entry, is_alive: object) -> int | None:
+    def add_waiter(self, entry: Entry, is_alive: Callable[[int, int], bool]) -> int | None:
         """Note a waiter; where, for `remove_waiter`.  Without room it is not shown: None."""
-        for position in range(ROOM):
+        words = self.words
+        pids = words[_TABLE_AT::_ENTRY].tolist()
+        if 0 in pids:
+            position: int | None = pids.index(0)
+        else:  # those who died while they waited have left their places taken
+            starts = words[_TABLE_AT + 1 :: _ENTRY].tolist()
+            dead = (at for at, one in enumerate(zip(pids, starts, strict=True)) if not is_alive(*one))
+            position = next(dead, None)
+        if position is not None:
             at = _TABLE_AT + position * _ENTRY
-            pid, start = self.words[at], self.words[at + 1]
-            if not pid or not is_alive(pid, start):  # type: ignore[operator]
-                self.words[at + 1], self.words[at + 2], self.words[at + 3] = entry[1:]
-                self.words[at] = entry.pid
-                return position
-        return None
+            words[at + 1], words[at + 2], words[at + 3] = entry[1:]
+            words[at] = entry.pid
+        return position
 
     def remove_waiter(self, position: int) -> None:
         """It waits no more."""

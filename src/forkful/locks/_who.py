@@ -87,6 +87,12 @@ def is_alive(pid: int, start: int) -> bool:
     return start_of(pid) == start
 
 
+def is_able(pid: int) -> bool:
+    """Whether process *pid* has neither ended nor been stopped."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] not in "ZXTt"
+
+
 def is_stopped(pid: int) -> bool:
     """Whether process *pid* was stopped by a signal, or a debugger."""
     fields = _stat(pid)
