@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
     from .apps.mapping import map_file
     from .errors import ForkfulError
+    from .locks import Lock, RLock, RWLock, Semaphore
     from .pool import AsyncResult, Outcome, Pool, Shared, cpu_count
 
 __all__ = [
     "AsyncResult",
     "ForkfulError",
+    "Lock",
     "Outcome",
     "Pool",
     "Process",
+    "RLock",
+    "RWLock",
+    "Semaphore",
     "Shared",
     "TimeoutError",
     "cpu_count",
@@ -43,15 +48,19 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncResult": ".pool",
     "ForkfulError": ".errors",
+    "Lock": ".locks",
     "Outcome": ".pool",
     "Pool": ".pool",
     "Process": "multiprocessing",
+    "RLock": ".locks",
+    "RWLock": ".locks",
+    "Semaphore": ".locks",
     "Shared": ".pool",
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
     "map_file": ".apps.mapping",
 }
-_MODULES = {"errors", "events", "futures", "pool"}
+_MODULES = {"errors", "events", "futures", "locks", "pool"}
 
 
 def __getattr__(name: str) -> Any:

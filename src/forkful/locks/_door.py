@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from ..errors import LockError
 from . import _who
+from ._anonymous import Making
 from ._place import Place
 
 LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
@@ -108,6 +109,7 @@ class Door:
         self.owner = 0  # the thread or task that has it; of several that share it, one
         self.depth = 0  # how often, for `RLock`
         self.holders = 0  # threads and tasks that have it: more than one only where they share it
+        self.making: Making | None = None  # of an anonymous lock, in the process that made it
         self._shares = False
         self._mutex = threading.RLock()  # a signal handler may use the lock that it has interrupted
         self._queue: deque[Ticket] = deque()
@@ -281,7 +283,9 @@ class Door:
         with self._mutex:
             if not self.holders or shared != self._shares:
                 way = "" if not self.holders else " to read" if shared else " to write"
-                raise NotHeldError(f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what)
+                raise NotHeldError(
+                    f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
+                )
             if self.holders > 1:
                 self.holders -= 1
                 return

@@ -7,7 +7,8 @@ import threading
 
 from . import _who
 from ._door import Door, Mechanism, doors
-from ._place import REMOTE, Place
+from ._file import FileLock
+from ._place import ANONYMOUS, REMOTE, Place
 
 _opening = threading.RLock()
 
@@ -27,7 +28,10 @@ def open_door(place: Place, *, create: bool = True) -> Door:
         with _opening:
             door = doors.get(place)
             if door is None:
-                door = doors[place] = Door(_make_mechanism(place, create=create), place.describe())
+                mechanism = _make_mechanism(place, create=create)
+                door = doors[place] = Door(mechanism, place.describe())
+                if create and place.kind == ANONYMOUS and isinstance(mechanism, FileLock):
+                    door.making = mechanism.make()
     return door
 
 
@@ -36,8 +40,6 @@ def _make_mechanism(place: Place, *, create: bool) -> Mechanism:
         from ._remote import open_remote  # needs what few programs have installed
 
         return open_remote(place)
-    from ._file import FileLock
-
     return FileLock(place, create=create)
 
 

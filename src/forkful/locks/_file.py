@@ -5,6 +5,7 @@ An instance belongs to one process and is used by one thread at a time, which `_
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -16,6 +17,7 @@ from typing import Final
 
 from ..errors import LockLost
 from . import _who
+from ._anonymous import Making, note_maker, sweep
 from ._deadlock import Node, explain_circle, find_circle, survey_folder
 from ._folder import lock_folder, open_file
 from ._place import ANONYMOUS, PATH, Place
@@ -68,6 +70,11 @@ def find_flock(device: int, inode: int) -> list[int]:
     return [int(line[4]) for line in lines if line[1:2] == ["FLOCK"] and line[5] == wanted]
 
 
+def _remove_quietly(path: str) -> None:
+    with contextlib.suppress(OSError):  # it has gone, or cannot be: it is an empty page
+        os.unlink(path)
+
+
 class FileLock:
     """The lock at *place*, as one process has it; its file is opened when it is first needed."""
 
@@ -83,6 +90,14 @@ class FileLock:
         self._shared = False
         self._compared = 0  # when the file's path was last found to lead to `_file`
         self._changing = threading.RLock()  # held where the file is opened or closed, and by those who only look
+
+    def make(self) -> Making:
+        """This process is the one that makes an anonymous lock: do so; what takes it away again."""
+        sweep(".lock")
+        record = self._open()
+        note_maker(record)
+        path = self._path
+        return Making(self, lambda: _remove_quietly(path))
 
     # What a door asks for.
 
@@ -240,6 +255,8 @@ class FileLock:
 
         That it was removed, or another one put in its place, is seen at once; that it was moved away, a moment later.
         """
+        if self.place.kind == ANONYMOUS:  # whoever has it open goes on using it, though its maker has ended
+            return True
         if not os.fstat(self._fd).st_nlink:
             return False
         now = time.monotonic_ns()

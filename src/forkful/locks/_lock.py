@@ -40,6 +40,8 @@ class Base:
         return lock
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._door.making is not None:
+            self._door.making.given = True
         return type(self)._at, (self._place,)
 
     def __eq__(self, other: object) -> bool:
@@ -130,11 +132,14 @@ class Lock(Base):
         """
         self._door.give_back()
 
-    async def acquire_async(self, timeout: float | None = None) -> bool:
-        """`acquire` in a coroutine: the event loop goes on meanwhile, and other tasks of it are excluded too."""
+    async def acquire_async(self) -> bool:
+        """`acquire` in a coroutine: the event loop goes on meanwhile, and other tasks of it are excluded too.
+
+        For a limit, use ``asyncio.timeout``: a wait that is cancelled leaves nothing behind.
+        """
         from ._waiting import take_async  # asyncio is there in a coroutine, and costs 40 ms elsewhere
 
-        return await take_async(self._door, check_timeout(timeout))
+        return await take_async(self._door)
 
     async def __aenter__(self) -> bool:
         return await self.acquire_async()
@@ -182,7 +187,7 @@ class RLock(Base):
             door.depth = 1
         return had
 
-    async def acquire_async(self, timeout: float | None = None) -> bool:
+    async def acquire_async(self) -> bool:
         """`acquire` in a coroutine: whose it is, is the task's that calls."""
         from ._waiting import take_async  # as in `Lock`
 
@@ -190,7 +195,7 @@ class RLock(Base):
         if door.owner == owner and door.depth:
             door.depth += 1
             return True
-        had = await take_async(door, check_timeout(timeout))
+        had = await take_async(door)
         if had:
             door.depth = 1
         return had

@@ -6,6 +6,7 @@ reader can be misled for longer than that takes:
 - ``FENCE``, ``PID`` … ``SINCE``, ``LAST``: by the exclusive holder, between taking the kernel's lock and giving it back.
   ``PID`` is cleared just before it is given back: who finds it set upon taking the lock knows that the last owner died.
 - ``HEIR``: by whoever holds the kernel's *turnstile* (see ``_file.py``).
+- ``MAKER``, ``MAKER_START``: by the process that has made an anonymous lock.
 - The waiters' table: under a kernel lock of its own, `TABLE` in ``_file.py``.
 
 Layout: 64-bit words; the lock's name, as text for whoever lists locks; the table, four words for each waiter.
@@ -18,9 +19,9 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-FENCE, PID, START, OWNER, SINCE, LAST, HEIR, NAME_LENGTH = range(8)
+FENCE, PID, START, OWNER, SINCE, LAST, HEIR, NAME_LENGTH, MAKER, MAKER_START = range(10)
 SIZE = 4096
-_NAME_AT, _NAME_MOST = 8 * 8, 448
+_NAME_AT, _NAME_MOST = 10 * 8, 432
 _TABLE_AT = 64  # words
 _ENTRY = 4  # words
 ROOM = (SIZE // 8 - _TABLE_AT) // _ENTRY  # waiters that are shown
@@ -60,11 +61,15 @@ class Record:
 
     # The table.  Whoever writes holds its lock.
 
-    def waiters(self) -> list[Entry]:
-        """Who has noted that it waits; some may have died since."""
+    def entries(self) -> list[tuple[int, Entry]]:
+        """Who is in the table, and where; some may have died since."""
         numbers = self.words[_TABLE_AT:].tolist()
         entries = (Entry(*numbers[at : at + _ENTRY]) for at in range(0, ROOM * _ENTRY, _ENTRY))
-        return [entry for entry in entries if entry.pid]
+        return [(at, entry) for at, entry in enumerate(entries) if entry.pid]
+
+    def waiters(self) -> list[Entry]:
+        """Who has noted that it waits; some may have died since."""
+        return [entry for _, entry in self.entries()]
 
     def add_waiter(self, entry: Entry, is_alive: Callable[[int, int], bool]) -> int | None:
         """Note a waiter; where, for `remove_waiter`.  Without room it is not shown: None."""

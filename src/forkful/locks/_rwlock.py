@@ -28,11 +28,11 @@ class Side:
             return self._door.take_now(owner, shared=self._shared)
         return self._door.take(owner, timeout, shared=self._shared)
 
-    async def acquire_async(self, timeout: float | None = None) -> bool:
-        """`acquire` in a coroutine; whether it was had."""
+    async def acquire_async(self) -> bool:
+        """`acquire` in a coroutine; as `Lock.acquire_async`."""
         from ._waiting import take_async  # asyncio is there in a coroutine, and costs 40 ms elsewhere
 
-        return await take_async(self._door, check_timeout(timeout), shared=self._shared)
+        return await take_async(self._door, shared=self._shared)
 
     def release(self) -> None:
         """Give it back.
