@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable
 
 from . import _who
-from ._folder import lock_folder
 from ._record import MAKER, MAKER_START, Record
 
 _PREFIX = "anonymous-"
@@ -42,7 +41,7 @@ class Making:
 
 _makings: weakref.WeakSet[Making] = weakref.WeakSet()
 _leftovers: list[tuple[int, Callable[[], object]]] = []
-_swept = False
+_swept: set[tuple[str, str]] = set()
 
 
 def note_maker(record: Record) -> None:
@@ -50,13 +49,11 @@ def note_maker(record: Record) -> None:
     record.words[MAKER], record.words[MAKER_START] = _who.this_process()
 
 
-def sweep(suffix: str, discard: Callable[[Record], object] = lambda record: None) -> None:
-    """Remove the files of makers that were killed; once in a process.  *discard* does what else is to be done."""
-    global _swept
-    if _swept:
+def sweep(folder: str, suffix: str, discard: Callable[[Record], object] = lambda _: None) -> None:
+    """Remove what makers that were killed have left in *folder*; once in a process.  *discard* does what else is to be done."""
+    if (folder, suffix) in _swept:
         return
-    _swept = True
-    folder = lock_folder()
+    _swept.add((folder, suffix))
     for name in os.listdir(folder):
         if name.startswith(_PREFIX) and name.endswith(suffix):
             _remove_if_left(os.path.join(folder, name), discard)

@@ -107,4 +107,4 @@ def explain_circle(place: Place, circle: list[Link]) -> DeadlockError:
 
 
 def _command(link: Link) -> str:
-    return _who.command_of(link.node.pid)
+    return _who.shorten(_who.command_of(link.node.pid))

@@ -19,7 +19,7 @@ from ..errors import LockLost
 from . import _who
 from ._anonymous import Making, note_maker, sweep
 from ._deadlock import Node, explain_circle, find_circle, survey_folder
-from ._folder import lock_folder, open_file
+from ._folder import open_file, prepare
 from ._place import ANONYMOUS, PATH, Place
 from ._record import FENCE, HEIR, LAST, OWNER, PID, SINCE, START, Entry, Record
 
@@ -82,7 +82,6 @@ class FileLock:
         self.place = place
         self.fence: int | None = None  # of the newest acquisition by this process
         self.recovered = False  # the owner before that died while it held the lock
-        self._path = place.text if place.kind == PATH else os.path.join(lock_folder(), place.file_name("lock"))
         self._create = create
         self._fd = -1
         self._record: Record | None = None
@@ -90,10 +89,12 @@ class FileLock:
         self._shared = False
         self._compared = 0  # when the file's path was last found to lead to `_file`
         self._changing = threading.RLock()  # held where the file is opened or closed, and by those who only look
+        prepare(place.folder)
+        self._path = place.text if place.kind == PATH else os.path.join(place.folder, place.file_name("lock"))
 
     def make(self) -> Making:
         """This process is the one that makes an anonymous lock: do so; what takes it away again."""
-        sweep(".lock")
+        sweep(self.place.folder, ".lock")
         record = self._open()
         note_maker(record)
         path = self._path
@@ -215,7 +216,7 @@ class FileLock:
         Raises:
             DeadlockError: it names the others.
         """
-        survey = survey_folder(lock_folder())
+        survey = survey_folder(self.place.folder)
         with self._changing:
             awaited = self._open().holder()
         circle = find_circle(Node(os.getpid(), owner), awaited, survey)
@@ -244,7 +245,7 @@ class FileLock:
     def _open_record(self) -> Record:
         if self.place.kind != PATH:
             return Record(self._fd, self.place.text if self.place.kind != ANONYMOUS else "")
-        fd = open_file(os.path.join(lock_folder(), f"path-{self._file[0]:x}-{self._file[1]:x}.lock"))
+        fd = open_file(os.path.join(self.place.folder, f"path-{self._file[0]:x}-{self._file[1]:x}.lock"))
         try:
             return Record(fd, self.place.text)
         finally:

@@ -48,10 +48,14 @@ def lock_folder() -> str:
     Raises:
         LockError: it belongs to somebody else, others can reach it, or it cannot be made.
     """
-    asked = os.environ.get(VARIABLE) or f"{_shared_memory()}/forkful-{os.geteuid()}"
-    if asked not in _folders:
-        _folders[asked] = _prepare(os.path.abspath(asked))
-    return _folders[asked]
+    return prepare(os.environ.get(VARIABLE) or f"{_shared_memory()}/forkful-{os.geteuid()}")
+
+
+def prepare(folder: str) -> str:
+    """*folder* as an absolute path, made and looked at; as `lock_folder`."""
+    if folder not in _folders:
+        _folders[folder] = _prepare(os.path.abspath(folder))
+    return _folders[folder]
 
 
 def _shared_memory() -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Any
 
 from . import _who
 from ._door import NotHeldError
 from ._doors import open_door
-from ._place import Place, Spec, find_place
+from ._folder import lock_folder
+from ._place import ANONYMOUS, REMOTE, Place, Spec, find_place
 
 
 def check_timeout(timeout: Any) -> float | None:
@@ -17,7 +19,7 @@ def check_timeout(timeout: Any) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout must be a number of seconds, or None for no limit, not {timeout!r}")
-    if timeout != timeout:
+    if math.isnan(timeout):
         raise ValueError("timeout must be a number of seconds, not nan")
     return max(0.0, float(timeout))
 
@@ -28,7 +30,8 @@ class Base:
     __slots__ = ("__weakref__", "_door", "_place")
 
     def __init__(self, name: Spec = None) -> None:
-        self._place = find_place(name)
+        place = find_place(name)
+        self._place = place if place.kind == REMOTE else place._replace(folder=lock_folder())
         self._door = open_door(self._place)
 
     @classmethod
@@ -36,7 +39,7 @@ class Base:
         """The same lock in another process, or by another object."""
         lock = cls.__new__(cls)
         lock._place = place
-        lock._door = open_door(place, create=place.kind != "anonymous")
+        lock._door = open_door(place, create=place.kind != ANONYMOUS)
         return lock
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -53,7 +56,7 @@ class Base:
     @property
     def name(self) -> str | None:
         """Its name, absolute path or URL; None for an anonymous one."""
-        return None if self._place.kind == "anonymous" else self._place.text
+        return None if self._place.kind == ANONYMOUS else self._place.text
 
     @property
     def recovered(self) -> bool:

@@ -20,6 +20,7 @@ class Place(NamedTuple):
 
     kind: str
     text: str  # a token, a name, an absolute path, or a URL
+    folder: str = ""  # of locks, where its file or its record is: the same for whoever is given the lock
 
     def describe(self) -> str:
         """In words, for messages."""

@@ -19,7 +19,7 @@ from ..errors import LockError, LockLost
 from . import _sysv, _who
 from ._anonymous import Making, note_maker, sweep
 from ._door import NotHeldError
-from ._folder import lock_folder, open_file
+from ._folder import lock_folder, open_file, prepare
 from ._lock import check_timeout
 from ._place import ANONYMOUS, NAMED, Place, Spec, find_place
 from ._record import FENCE, Entry, Record
@@ -50,10 +50,10 @@ class _Counter:
         self.making: Making | None = None
         self._mutex = threading.RLock()
         self._held: list[tuple[int, int | None]] = []  # by which thread or task, and where that is on record
-        path = os.path.join(lock_folder(), place.file_name(_SUFFIX))
+        path = os.path.join(prepare(place.folder), place.file_name(_SUFFIX))
         making = value is not None and place.kind == ANONYMOUS
         if making:
-            sweep(_SUFFIX, lambda record: _sysv.remove(record.words[_NUMBER] - 1))
+            sweep(place.folder, _SUFFIX, lambda record: _sysv.remove(record.words[_NUMBER] - 1))
         try:
             self._fd = open_file(path, create=value is not None)
         except FileNotFoundError:
@@ -246,6 +246,7 @@ class Semaphore:
                 f"a semaphore has a name, no path and no URL: the kernel, which counts its permits, knows those of this "
                 f"machine only; {name!r} is none"
             )
+        self._place = self._place._replace(folder=lock_folder())
         self._counter = _open_counter(self._place, value)
 
     @classmethod

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 _TASK = 1 << 62  # added to what names a task of asyncio; a thread is named by its number in the kernel
 
+_SHOWN = 100  # characters of a command line in a message
+
 _here = threading.local()  # .number of each thread
 _own: tuple[int, int] | None = None  # pid and start of this process
 
@@ -27,7 +29,12 @@ class Holder(NamedTuple):
     def describe(self) -> str:
         """In words, for messages."""
         state = ", which is stopped" if self.stopped else ""
-        return f"pid {self.pid} ({self.command or 'its command line cannot be read'}){state}"
+        return f"pid {self.pid} ({shorten(self.command)}){state}"
+
+
+def shorten(command: str) -> str:
+    """A command line for a message."""
+    return (command if len(command) <= _SHOWN else command[: _SHOWN - 1] + "…") or "its command line cannot be read"
 
 
 def current() -> int:
@@ -100,13 +107,13 @@ def is_stopped(pid: int) -> bool:
 
 
 def command_of(pid: int) -> str:
-    """The command line of process *pid*; empty if it cannot be read."""
+    """The command line of process *pid*, in one line; empty if it cannot be read."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read(4096).rstrip(b"\0").split(b"\0")
     except OSError:
         return ""
-    return " ".join(word.decode("utf-8", "replace") for word in words)
+    return " ".join(" ".join(word.decode("utf-8", "replace").split()) for word in words)
 
 
 def describe_holder(pid: int, owner: int | None = None, since: int | None = None) -> Holder:
