@@ -206,9 +206,9 @@ def test_pickling() -> None:
 @pytest.mark.parametrize(
     ("value", "name", "kind", "text"),
     [
-        (0, "a", ValueError, "1 to 32767"),
-        (-1, "a", ValueError, "1 to 32767"),
-        (40000, "a", ValueError, "1 to 32767"),
+        (2**40, "a", ValueError, "0 to 32767"),
+        (-1, "a", ValueError, "0 to 32767"),
+        (40000, "a", ValueError, "0 to 32767"),
         (1.5, "a", TypeError, "whole number of permits"),
         (True, "a", TypeError, "whole number of permits"),
         (1, "./a", ValueError, "no path and no URL"),

@@ -80,9 +80,8 @@ class Base:
         return self._door.mechanism.holder()
 
     def __repr__(self) -> str:
-        holders = self._door.holders
-        state = "held by this process" if holders else "not held by this process"
-        return f"<{type(self).__name__} {self.name or '(anonymous)'} {state}>"
+        state = "locked" if self._door.holders else "unlocked"  # by this process, as far as a repr may look
+        return f"<{state} forkful.{type(self).__name__} object {self.name or '(anonymous)'} at {id(self):#x}>"
 
 
 class Lock(Base):

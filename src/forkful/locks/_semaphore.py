@@ -219,7 +219,7 @@ class Semaphore:
     finds ``recovered`` true.  First come, first served.
 
     Args:
-        value: how many permits there are, 1 to 32,767; all who use it must give the same.
+        value: how many permits there are, 0 to 32,767; all who use it must give the same.
         name: a name, for all processes of this user on this machine; None for one that nobody else can name.
 
     Raises:
@@ -238,8 +238,8 @@ class Semaphore:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise TypeError(f"value must be a whole number of permits, not {value!r}")
         value = operator.index(value)
-        if not 1 <= value <= _sysv.MOST:
-            raise ValueError(f"value must be 1 to {_sysv.MOST} permits, not {value}")
+        if not 0 <= value <= _sysv.MOST:
+            raise ValueError(f"value must be 0 to {_sysv.MOST} permits, not {value}")
         self._place = find_place(name)
         if self._place.kind not in (NAMED, ANONYMOUS):
             raise ValueError(
