@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from fcntl import flock
+from os import fstat
 from typing import Final
 
 from ..errors import LockLost
@@ -31,6 +32,9 @@ _TRUSTED_NS = 1_000_000  # so long a path that led to our file is taken to lead 
 _EXCLUSIVE_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 _SHARED_NOW = fcntl.LOCK_SH | fcntl.LOCK_NB
 _LOCK_UN = fcntl.LOCK_UN
+
+_clock = time.monotonic_ns
+_since_epoch = time.time_ns
 
 _SET = getattr(fcntl, "F_OFD_SETLK", None)  # None: not Linux; then there is neither turnstile nor table
 _SET_AND_WAIT = getattr(fcntl, "F_OFD_SETLKW", None)
@@ -86,7 +90,7 @@ class FileLock:
         self._fd = -1
         self._record: Record | None = None
         self._file: tuple[int, int] = (0, 0)  # device and inode of what `_fd` is open on
-        self._shared = False
+        self._noted = False  # that this process holds it, and nobody beside it
         self._compared = 0  # when the file's path was last found to lead to `_file`
         self._changing = threading.RLock()  # held where the file is opened or closed, and by those who only look
         prepare(place.folder)
@@ -148,9 +152,10 @@ class FileLock:
         record = self._record
         if record is None:
             return
-        lost = time.monotonic_ns() - self._compared > _TRUSTED_NS and not self._is_there()
-        if not self._shared and record.words[PID] == _who.this_process()[0]:
+        lost = _clock() - self._compared > _TRUSTED_NS and not self._is_there()
+        if self._noted:
             record.words[PID] = 0
+            self._noted = False
         flock(self._fd, _LOCK_UN)
         if lost:
             self._reopen()
@@ -165,17 +170,17 @@ class FileLock:
         """It was had: note by whom."""
         words = (self._record or self._open()).words
         self.recovered = words[PID] != 0
-        self._shared = shared
         if shared:  # others hold it too: nothing is written, and a dead writer stays on record for the next one
             self.fence = words[FENCE]
             return
-        pid, start = _who.this_process()
-        now = time.time_ns()
+        pid, start = _who.own or _who.this_process()
+        now = _since_epoch()
         if words[LAST] != pid:
             words[LAST], words[START] = pid, start
         words[OWNER] = owner
         words[SINCE] = now
         words[PID] = pid
+        self._noted = True
         # It begins with the time, so that it grows even where a record was lost, as with a restart of the machine.
         self.fence = words[FENCE] = (words[FENCE] or now // 1000) + 1
 
@@ -258,9 +263,9 @@ class FileLock:
         """
         if self.place.kind == ANONYMOUS:  # whoever has it open goes on using it, though its maker has ended
             return True
-        if not os.fstat(self._fd).st_nlink:
+        if not fstat(self._fd).st_nlink:
             return False
-        now = time.monotonic_ns()
+        now = _clock()
         if now - self._compared > _TRUSTED_NS:
             try:
                 found = os.stat(self._path, follow_symlinks=False)

@@ -13,7 +13,7 @@ _TASK = 1 << 62  # added to what names a task of asyncio; a thread is named by i
 _SHOWN = 100  # characters of a command line in a message
 
 _here = threading.local()  # .number of each thread
-_own: tuple[int, int] | None = None  # pid and start of this process
+own: tuple[int, int] | None = None  # pid and start of this process, once it is known
 
 
 class Holder(NamedTuple):
@@ -58,18 +58,18 @@ def thread_of(owner: int) -> int | None:
 
 def this_process() -> tuple[int, int]:
     """Its pid, and when it began."""
-    global _own
-    if _own is None:
+    global own
+    if own is None:
         pid = os.getpid()
-        _own = pid, start_of(pid) or 0
-    return _own
+        own = pid, start_of(pid) or 0
+    return own
 
 
 def forget_process() -> None:
     """In a forked child: it is another process."""
-    global _here, _own
+    global _here, own
     _here = threading.local()
-    _own = None
+    own = None
 
 
 def _stat(pid: int) -> list[str] | None:
