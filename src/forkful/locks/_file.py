@@ -74,7 +74,7 @@ class FileLock:
     def __init__(self, place: Place, *, create: bool = True) -> None:
         self.place = place
         self.fence: int | None = None  # of the newest acquisition by this process
-        self.recovered = False  # the owner before that died while it held the lock
+        self.recovered: bool | None = False  # the owner before that died while it held the lock
         self._path = place.text if place.kind == PATH else os.path.join(lock_folder(), place.file_name("lock"))
         self._create = create
         self._fd = -1
@@ -138,12 +138,25 @@ class FileLock:
         flock(self._fd, _LOCK_UN)
         if lost:
             self._reopen()
-            raise LockLost(
-                f"{self.place.describe()} was lost: its file, {self._path}, was removed or replaced while it was held, so that "
-                f"others may have held it too; leave the file where it is",
-                lock=self.place.text,
-                fence=self.fence,
-            )
+            raise self._lost()
+
+    def check(self) -> None:
+        """Raise if others may have the lock, though it is held here.
+
+        Raises:
+            LockLost: as `give_back`.
+        """
+        self._compared = 0  # whoever asks wants to know it now
+        if self._record is not None and not self._is_there():
+            raise self._lost()
+
+    def _lost(self) -> LockLost:
+        return LockLost(
+            f"{self.place.describe()} was lost: its file, {self._path}, was removed or replaced while it was held, so that "
+            f"others may have held it too; leave the file where it is",
+            lock=self.place.text,
+            fence=self.fence,
+        )
 
     def note(self, owner: int, *, shared: bool = False) -> None:
         """It was had: note by whom."""

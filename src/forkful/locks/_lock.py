@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,7 @@ def check_timeout(timeout: Any) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout must be a number of seconds, or None for no limit, not {timeout!r}")
-    if timeout != timeout:
+    if math.isnan(timeout):
         raise ValueError("timeout must be a number of seconds, not nan")
     return max(0.0, float(timeout))
 
@@ -50,12 +51,14 @@ class Base:
 
     @property
     def name(self) -> str | None:
-        """Its name, absolute path or URL; None for an anonymous one."""
-        return None if self._place.kind == "anonymous" else self._place.text
+        """Its name, absolute path or URL, the latter with stars for a password; None for an anonymous one."""
+        return None if self._place.kind == "anonymous" else self._place.shown
 
     @property
-    def recovered(self) -> bool:
-        """Whether the owner before the newest acquisition of this process died while it held the lock.
+    def recovered(self) -> bool | None:
+        """Whether the owner before the newest acquisition of this process died while it held the lock, or lost it.
+
+        None over PostgreSQL, which cannot tell.
 
         What the lock protects may then be half done: look, and mend it, before you rely on it.
         """
@@ -71,8 +74,27 @@ class Base:
         return self._door.mechanism.fence
 
     def holder(self) -> _who.Holder | None:
-        """Who holds it now, seen alive; None if nobody does."""
+        """Who holds it now, seen alive; None if nobody does.
+
+        Over Redis and PostgreSQL, whoever holds it by the server's account; a pid of 0 is somebody who has not said who it is.
+        """
         return self._door.mechanism.holder()
+
+    def check(self) -> None:
+        """Raise if this process, which holds the lock, is known to have lost it.
+
+        Costs microseconds and asks nobody: for a lease, whether it was extended in time; for a session, whether the server
+        has ended it; for a file, whether it is still in its place.  Call it before a step that cannot be taken back.
+
+        Raises:
+            LockLost: others may hold it by now.
+            LockError: this process does not hold it; also a ``RuntimeError`` and a ``ValueError``.
+
+        >>> lock = Lock("stock")
+        >>> with lock:
+        ...     lock.check()
+        """
+        self._door.check()
 
     def __repr__(self) -> str:
         holders = self._door.holders
