@@ -66,7 +66,7 @@ def _take_and_give(lock: Any, times: int) -> None:
 
 def _memory() -> str | None:
     """The peers' files are where their users would have them for speed: in memory."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # of a name of our own
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # of a name of our own
 
 
 def contended(make: Maker, what: str) -> Callable[[Case], Reading]:

@@ -38,7 +38,7 @@ class Mechanism(Protocol):
     """A lock that a process can have.  Used by one thread at a time."""
 
     fence: int | None
-    recovered: bool
+    recovered: bool | None
 
     def is_wanted(self) -> bool:
         """Whether somebody in another process should have it before more of this one share it."""
@@ -53,7 +53,10 @@ class Mechanism(Protocol):
         """It was had for *owner*."""
 
     def give_back(self) -> None:
-        """Let others have it; harmless when it is not held."""
+        """Let others have it; harmless, and without an error, when it is not held, or was not noted."""
+
+    def check(self) -> None:
+        """Raises `LockLost` if it was held, and is known to be lost."""
 
     def enlist(self, owner: int) -> Any:
         """Note who waits, for those who look; what to give to `delist`."""
@@ -301,6 +304,18 @@ class Door:
                 self._kept = None
                 if self._queue:
                     self._advance()
+
+    def check(self) -> None:
+        """Raise if it is held no more, though nobody has given it back.
+
+        Raises:
+            NotHeldError: nobody here has it.
+            LockLost: see the mechanism.
+        """
+        with self._mutex:
+            if not self.holders:
+                raise NotHeldError(f"{self.what} is not held by this process, so it cannot be checked", lock=self.what)
+            self.mechanism.check()
 
     def disown(self) -> None:
         """In a forked child: nothing is held here, and nobody waits."""

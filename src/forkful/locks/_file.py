@@ -85,7 +85,7 @@ class FileLock:
     def __init__(self, place: Place, *, create: bool = True) -> None:
         self.place = place
         self.fence: int | None = None  # of the newest acquisition by this process
-        self.recovered = False  # the owner before that died while it held the lock
+        self.recovered: bool | None = False  # the owner before that died while it held the lock
         self._create = create
         self._fd = -1
         self._record: Record | None = None
@@ -112,10 +112,10 @@ class FileLock:
 
     def take_now(self, owner: int, *, shared: bool = False) -> bool:
         """Take it for *owner* if it is free, and nobody is to go before."""
-        record = self._record or self._open()
-        if record.words[HEIR] and self._is_to_wait(record, shared=shared):
-            return False
         while True:
+            record = self._record or self._open()
+            if record.words[HEIR] and self._is_heir_able(record):
+                return False
             try:
                 flock(self._fd, _SHARED_NOW if shared else _EXCLUSIVE_NOW)
             except BlockingIOError:
@@ -128,20 +128,31 @@ class FileLock:
 
     def take(self, *, shared: bool = False) -> None:
         """Wait in the kernel until it is had.  `note` must follow or, whatever is raised, `give_back`."""
-        while True:
-            record = self._open()
-            heir = _range_lock(self._fd, _TURNSTILE, wait=self._is_to_wait(record, shared=shared))
+        self._wait(self._open(), shared=shared)
+        while not self._is_there():
+            self._wait(self._reopen(), shared=shared)
+
+    def _wait(self, record: Record, *, shared: bool) -> None:
+        """Wait in line."""
+        heir = _range_lock(self._fd, _TURNSTILE, wait=False)
+        if not heir:  # there is one, who is the next: it may be about to take what is free at this moment
             try:
-                if heir:
-                    record.words[HEIR] = os.getpid()
-                flock(self._fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-            finally:
-                if heir:
-                    record.words[HEIR] = 0
-                    _range_unlock(self._fd, _TURNSTILE)
-            if self._is_there():
-                return
-            self._reopen()
+                flock(self._fd, _SHARED_NOW if shared else _EXCLUSIVE_NOW)
+            except BlockingIOError:  # it is held: wait beside the heir
+                pass
+            else:
+                if not self._is_heir_able(record):
+                    return
+                flock(self._fd, _LOCK_UN)
+                heir = _range_lock(self._fd, _TURNSTILE, wait=True)
+        try:
+            if heir:
+                record.words[HEIR] = os.getpid()
+            flock(self._fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        finally:
+            if heir:
+                record.words[HEIR] = 0
+                _range_unlock(self._fd, _TURNSTILE)
 
     def give_back(self) -> None:
         """Let others have it.  Harmless when it is not held, and when called again after it was interrupted.
@@ -159,12 +170,25 @@ class FileLock:
         flock(self._fd, _LOCK_UN)
         if lost:
             self._reopen()
-            raise LockLost(
-                f"{self.place.describe()} was lost: its file, {self._path}, was removed or replaced while it was held, so that "
-                f"others may have held it too; leave the file where it is",
-                lock=self.place.text,
-                fence=self.fence,
-            )
+            raise self._lost()
+
+    def check(self) -> None:
+        """Raise if others may have the lock, though it is held here.
+
+        Raises:
+            LockLost: as `give_back`.
+        """
+        self._compared = 0  # whoever asks wants to know it now
+        if self._record is not None and not self._is_there():
+            raise self._lost()
+
+    def _lost(self) -> LockLost:
+        return LockLost(
+            f"{self.place.describe()} was lost: its file, {self._path}, was removed or replaced while it was held, so that "
+            f"others may have held it too; leave the file where it is",
+            lock=self.place.text,
+            fence=self.fence,
+        )
 
     def note(self, owner: int, *, shared: bool = False) -> None:
         """It was had: note by whom."""
@@ -299,12 +323,7 @@ class FileLock:
     __del__ = close
 
     @staticmethod
-    def _is_to_wait(record: Record, *, shared: bool) -> bool:
-        """Whether the heir goes first: before those who share it, and before the process that had it last.
-
-        An heir that is stopped, or dead, holds nobody up.
-        """
+    def _is_heir_able(record: Record) -> bool:
+        """Whether there is an heir who will take the lock when it is free: one that is stopped, or dead, holds nobody up."""
         heir: int = record.words[HEIR]
-        if not heir or not (shared or record.words[LAST] == _who.this_process()[0]):
-            return False
-        return _who.is_able(heir)
+        return heir != 0 and _who.is_able(heir)

@@ -55,12 +55,14 @@ class Base:
 
     @property
     def name(self) -> str | None:
-        """Its name, absolute path or URL; None for an anonymous one."""
-        return None if self._place.kind == ANONYMOUS else self._place.text
+        """Its name, absolute path or URL, the latter with stars for a password; None for an anonymous one."""
+        return None if self._place.kind == ANONYMOUS else self._place.shown
 
     @property
-    def recovered(self) -> bool:
-        """Whether the owner before the newest acquisition of this process died while it held the lock.
+    def recovered(self) -> bool | None:
+        """Whether the owner before the newest acquisition of this process died while it held the lock, or lost it.
+
+        None over PostgreSQL, which cannot tell.
 
         What the lock protects may then be half done: look, and mend it, before you rely on it.
         """
@@ -76,8 +78,27 @@ class Base:
         return self._door.mechanism.fence
 
     def holder(self) -> _who.Holder | None:
-        """Who holds it now, seen alive; None if nobody does."""
+        """Who holds it now, seen alive; None if nobody does.
+
+        Over Redis and PostgreSQL, whoever holds it by the server's account; a pid of 0 is somebody who has not said who it is.
+        """
         return self._door.mechanism.holder()
+
+    def check(self) -> None:
+        """Raise if this process, which holds the lock, is known to have lost it.
+
+        Costs microseconds and asks nobody: for a lease, whether it was extended in time; for a session, whether the server
+        has ended it; for a file, whether it is still in its place.  Call it before a step that cannot be taken back.
+
+        Raises:
+            LockLost: others may hold it by now.
+            LockError: this process does not hold it; also a ``RuntimeError`` and a ``ValueError``.
+
+        >>> lock = Lock("stock")
+        >>> with lock:
+        ...     lock.check()
+        """
+        self._door.check()
 
     def __repr__(self) -> str:
         state = "locked" if self._door.holders else "unlocked"  # by this process, as far as a repr may look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ ANONYMOUS, NAMED, PATH, REMOTE = "anonymous", "named", "path", "remote"
 
 _SCHEMES = ("redis", "rediss", "unix", "postgresql", "postgres")
 _READABLE = 40  # characters of a name that its file's name begins with; what tells names apart is the hash behind them
+
+_HOST = re.compile(r"(\[[^\]@]*\]|[^:@\[\]]+)?(:\d*)?")  # without a user before it
+_SECRET_OPTION = re.compile(r"([?&][a-z_]*password=)[^&#]*", re.IGNORECASE)
 
 Spec = str | os.PathLike[str] | None
 
@@ -24,7 +28,15 @@ class Place(NamedTuple):
 
     def describe(self) -> str:
         """In words, for messages."""
-        return "an anonymous lock" if self.kind == ANONYMOUS else f"lock {self.text!r}"
+        return "an anonymous lock" if self.kind == ANONYMOUS else f"lock {self.shown!r}"
+
+    @property
+    def shown(self) -> str:
+        """Its text, as anybody may see it: without a password."""
+        return mask(self.text) if self.kind == REMOTE else self.text
+
+    def __repr__(self) -> str:
+        return f"Place(kind={self.kind!r}, text={self.shown!r})"
 
     def file_name(self, suffix: str) -> str:
         """The name of its file in the folder of locks; of no use for a path, whose file is elsewhere."""
@@ -33,6 +45,16 @@ class Place(NamedTuple):
         readable = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in self.text[:_READABLE])
         digest = hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
         return f"{readable}-{digest}.{suffix}"
+
+
+def mask(url: str) -> str:
+    """*url* with stars for its passwords; a malformed one rather loses too much than shows one."""
+    scheme, separator, rest = url.partition("://")
+    hosts = re.split(r"[/?#]", rest, maxsplit=1)[0].split(",")
+    user, _, after = rest.partition(":")
+    if "@" in after and "@" not in user and not all(_HOST.fullmatch(host) for host in hosts):
+        rest = f"{user}:***@{after.rpartition('@')[2]}"  # to the last @: one in the password may not have been quoted
+    return scheme + separator + _SECRET_OPTION.sub(r"\1***", rest)
 
 
 def find_place(spec: Spec) -> Place:
@@ -55,7 +77,7 @@ def find_place(spec: Spec) -> Place:
     if not spec:
         raise ValueError("a lock's name must not be empty; Lock() without a name is one that nobody else can name")
     if "\0" in spec:
-        raise ValueError(f"a lock's name must not hold a null character: {spec!r}")
+        raise ValueError(f"a lock's name must not hold a null character: {mask(spec)!r}")
     scheme, separator, _ = spec.partition("://")
     if separator:
         if scheme not in _SCHEMES:
