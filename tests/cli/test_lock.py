@@ -239,9 +239,11 @@ trap 'echo got USR1; exit 6' USR1; echo begun; read line; read line
 def test_signal_reaches_the_command(shell: Shell, name: str, code: int) -> None:
     """And the lock is held until the command has ended of it."""
     with held(shell, "name", "--", "sh", "-c", TRAP) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.send_signal(signal.Signals[f"SIG{name}"])
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (code, f"got {name}\n", "")
+        said = process.stdout.read(), process.stderr.read()  # its input stays open: the end of that would end it too
+    assert (process.returncode, *said) == (code, f"got {name}\n", "")
     assert shell.run("lock", "name", "-n", "--", "true").stderr == ""
 
 
