@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .apps.mapping import map_file
     from .errors import ForkfulError
-    from .locks import Lock, RLock, RWLock, Semaphore
+    from .locks import Lock, RLock, RWLock, Semaphore, SharedFile, SharedJSON
     from .pool import AsyncResult, Outcome, Pool, Shared, cpu_count
 
 __all__ = [
@@ -37,6 +37,8 @@ __all__ = [
     "RWLock",
     "Semaphore",
     "Shared",
+    "SharedFile",
+    "SharedJSON",
     "TimeoutError",
     "cpu_count",
     "map_file",
@@ -56,6 +58,8 @@ _HOMES = {
     "RWLock": ".locks",
     "Semaphore": ".locks",
     "Shared": ".pool",
+    "SharedFile": ".locks",
+    "SharedJSON": ".locks",
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
     "map_file": ".apps.mapping",

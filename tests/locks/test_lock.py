@@ -434,6 +434,46 @@ def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:
         assert not Lock("b").acquire(timeout=1.3)
 
 
+def test_a_free_lock_is_had_after_a_time_out(contend: Start, tmp_path: Path) -> None:
+    """Though a thread of ours still waits in the kernel for one that has given up."""
+    lock = Lock(tmp_path / "file.lock")
+    for _ in range(30):
+        other = contend()
+        other(f"take Lock({str(tmp_path / 'file.lock')!r})")
+        assert not lock.acquire(timeout=0.001)
+        other.kill()
+        assert lock.acquire(False)
+        lock.release()
+    assert contend()(f"try Lock({str(tmp_path / 'file.lock')!r})") == "True"
+
+
+def test_time_outs_and_others_of_one_process(contend: Start) -> None:
+    """Threads that wait for a moment, for ever, and not at all: one at a time has it, and none is forgotten."""
+    other, lock, inside = contend(), Lock("a"), []
+    stop = threading.Event()
+
+    def work(timeout: float | None) -> None:
+        while not stop.is_set():
+            if lock.acquire(timeout != 0, timeout):
+                inside.append(1)
+                assert len(inside) == 1
+                inside.pop()
+                lock.release()
+
+    threads = [threading.Thread(target=work, args=(timeout,)) for timeout in (0, 0.0001, 0.001, None, 0.0001, None)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        other("take Lock('a')")
+        assert not inside
+        other("give Lock('a')")
+    stop.set()
+    for thread in threads:
+        thread.join(WATCHDOG)
+        assert not thread.is_alive()
+    assert other("try Lock('a')") == "True"
+
+
 # The file.
 
 

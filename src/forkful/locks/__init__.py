@@ -11,6 +11,7 @@ from __future__ import annotations
 from ._lock import Lock, RLock
 from ._rwlock import RWLock
 from ._semaphore import Semaphore
+from ._shared_file import SharedFile, SharedJSON
 from ._who import Holder
 
-__all__ = ["Holder", "Lock", "RLock", "RWLock", "Semaphore"]
+__all__ = ["Holder", "Lock", "RLock", "RWLock", "Semaphore", "SharedFile", "SharedJSON"]

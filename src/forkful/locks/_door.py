@@ -39,6 +39,7 @@ class Mechanism(Protocol):
 
     fence: int | None
     recovered: bool | None
+    is_patient: bool  # `take_now` may be called while a thread is in `take` for nobody any more
 
     def is_wanted(self) -> bool:
         """Whether somebody in another process should have it before more of this one share it."""
@@ -127,7 +128,7 @@ class Door:
             if self.holders:
                 if not (shared and self._shares) or self._queue or self.mechanism.is_wanted():
                     return False
-            elif self._queue or self._porter is not None:
+            elif self._queue or (self._porter is not None and not self.mechanism.is_patient):
                 return False
             else:
                 try:
@@ -244,20 +245,27 @@ class Door:
             failure = error
         with self._mutex:
             self._porter = None
-            if failure is None:
-                self._let_in(shared=shared)
-            else:
+            if failure is not None:
                 self._refuse_all(failure)
+            elif not self.holders:  # else somebody of this process has taken it meanwhile
+                self._let_in(shared=shared, sure=not self.mechanism.is_patient)
 
-    def _let_in(self, *, shared: bool) -> None:
-        """The mechanism has been had: whose it is.  Under ``_mutex``."""
-        if not self._queue or self._queue[0].shared != shared:
-            self.mechanism.give_back()
-        else:
-            self._shares = shared
-            self.mechanism.note(self._queue[0].owner, shared=shared)
-            self._kept = self
-            self._grant()
+    def _let_in(self, *, shared: bool, sure: bool = True) -> None:
+        """The mechanism has been had: whose it is.  Under ``_mutex``.
+
+        Not *sure*: somebody of this process may have taken it, and given it back, since a porter had it.
+        """
+        if self._queue and self._queue[0].shared == shared:
+            owner = self._queue[0].owner
+            if sure:
+                self.mechanism.note(owner, shared=shared)
+            if sure or self.mechanism.take_now(owner, shared=shared):
+                self._shares = shared
+                self._kept = self
+                self._grant()
+                self._advance()
+                return
+        self.mechanism.give_back()
         self._advance()
 
     def _grant(self) -> None:

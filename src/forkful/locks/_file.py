@@ -16,11 +16,11 @@ from fcntl import flock
 from os import fstat
 from typing import Final
 
-from ..errors import LockLost
+from ..errors import LockError, LockLost
 from . import _who
 from ._anonymous import Making, note_maker, sweep
 from ._deadlock import Node, explain_circle, find_circle, survey_folder
-from ._folder import open_file, prepare
+from ._folder import VARIABLE, open_file, prepare
 from ._place import ANONYMOUS, PATH, Place
 from ._record import FENCE, HEIR, LAST, OWNER, PID, SINCE, START, Entry, Record
 
@@ -81,6 +81,8 @@ def _remove_quietly(path: str) -> None:
 
 class FileLock:
     """The lock at *place*, as one process has it; its file is opened when it is first needed."""
+
+    is_patient = True  # the kernel takes two requests by one open file for one
 
     def __init__(self, place: Place, *, create: bool = True) -> None:
         self.place = place
@@ -273,12 +275,24 @@ class FileLock:
 
     def _open_record(self) -> Record:
         if self.place.kind != PATH:
-            return Record(self._fd, self.place.text if self.place.kind != ANONYMOUS else "")
-        fd = open_file(os.path.join(self.place.folder, f"path-{self._file[0]:x}-{self._file[1]:x}.lock"))
+            return self._make_record(self._fd, self._path, self.place.text if self.place.kind != ANONYMOUS else "")
+        path = os.path.join(self.place.folder, f"path-{self._file[0]:x}-{self._file[1]:x}.lock")
+        fd = open_file(path)
         try:
-            return Record(fd, self.place.text)
+            return self._make_record(fd, path, self.place.text)
         finally:
             os.close(fd)
+
+    @staticmethod
+    def _make_record(fd: int, path: str, name: str) -> Record:
+        try:
+            return Record(fd, name)
+        except OSError as error:
+            raise LockError(
+                f"the record of a lock, {path}, cannot be written ({error.strerror}); make room there, raise the limit, or set "
+                f"{VARIABLE} to another folder",
+                lock=name,
+            ) from error
 
     def _is_there(self) -> bool:
         """Whether the file that we have open is the one that others will find.
@@ -326,4 +340,4 @@ class FileLock:
     def _is_heir_able(record: Record) -> bool:
         """Whether there is an heir who will take the lock when it is free: one that is stopped, or dead, holds nobody up."""
         heir: int = record.words[HEIR]
-        return heir != 0 and _who.is_able(heir)
+        return heir not in (0, _who.this_process()[0]) and _who.is_able(heir)

@@ -79,6 +79,8 @@ class PostgresLock:
     either, because each lock is another session.
     """
 
+    is_patient = False
+
     def __init__(self, place: Place, address: PostgresAddress) -> None:
         self._connection: psycopg.Connection[Any] | None = None
         self._closing: weakref.finalize[..., PostgresLock] | None = None  # as this lock goes

@@ -89,6 +89,8 @@ class RedisLock:
     Where it is asked to be shared it is exclusive all the same: readers of different processes take turns.
     """
 
+    is_patient = False
+
     def __init__(self, place: Place, address: RedisAddress) -> None:
         self.place = place
         self.fence: int | None = None
