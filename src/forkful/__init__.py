@@ -23,15 +23,22 @@ if TYPE_CHECKING:
 
     from .apps.mapping import map_file
     from .errors import ForkfulError
+    from .locks import Lock, RLock, RWLock, Semaphore, SharedFile, SharedJSON
     from .pool import AsyncResult, Outcome, Pool, Shared, cpu_count
 
 __all__ = [
     "AsyncResult",
     "ForkfulError",
+    "Lock",
     "Outcome",
     "Pool",
     "Process",
+    "RLock",
+    "RWLock",
+    "Semaphore",
     "Shared",
+    "SharedFile",
+    "SharedJSON",
     "TimeoutError",
     "cpu_count",
     "map_file",
@@ -43,15 +50,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncResult": ".pool",
     "ForkfulError": ".errors",
+    "Lock": ".locks",
     "Outcome": ".pool",
     "Pool": ".pool",
     "Process": "multiprocessing",
+    "RLock": ".locks",
+    "RWLock": ".locks",
+    "Semaphore": ".locks",
     "Shared": ".pool",
+    "SharedFile": ".locks",
+    "SharedJSON": ".locks",
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
     "map_file": ".apps.mapping",
 }
-_MODULES = {"errors", "events", "futures", "pool"}
+_MODULES = {"errors", "events", "futures", "locks", "pool"}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ __all__ = ["run"]
 # name: (module, what it does).  A command's module is imported when it is asked for, so that help comes at once.
 _COMMANDS = {
     "map": ("._map", "Run a Python function over files of inputs, one JSON line for each."),
+    "lock": ("._lock", "Run a command under a lock, so that one runs at a time."),
     "completion": ("._completion", "Print a script that completes commands and options in your shell."),
 }
 
@@ -68,6 +69,7 @@ def _forkful() -> None:
       forkful map mymodule:work inputs.txt -o results.jsonl
       forkful map tools/score.py:score 'data/*.jsonl' -o scores.jsonl -j 50% --timeout 30s --retries 2
       find . -name '*.py' | forkful map examples/census.py:census - -o census.jsonl
+      forkful lock nightly --no-wait -- ./nightly.sh
 
     `forkful COMMAND --help` tells more.
     """  # noqa: D301  # \b tells click to leave the lines that follow as they are

@@ -14,6 +14,10 @@
      │   ├─ TaskCancelled                    cancel() reached it
      │   ├─ RemoteError                      it raised something that cannot be rebuilt here
      │   └─ UnpicklableError (MaybeEncodingError, TypeError)   its arguments or its result cannot be pickled
+     ├─ LockError                            a lock cannot be had, or be given back
+     │   ├─ LockLost                         it was held, and others may have held it since
+     │   ├─ DeadlockError                    who waits for it holds what its owner waits for
+     │   └─ UnsafeFilesystem                 where its file is, locks are known not to exclude
      └─ EngineUnavailable                    an optional dependency is missing
 
 ``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
@@ -37,9 +41,12 @@ if TYPE_CHECKING:
     from ._unpicklable import UnpicklableError
 
 __all__ = [
+    "DeadlockError",
     "EngineUnavailable",
     "ForkfulError",
     "InitializerError",
+    "LockError",
+    "LockLost",
     "PoolClosed",
     "PoolFull",
     "PoolTerminated",
@@ -49,6 +56,7 @@ __all__ = [
     "TaskError",
     "TaskTimeout",
     "UnpicklableError",
+    "UnsafeFilesystem",
     "WorkerDied",
 ]
 
@@ -108,6 +116,51 @@ class InitializerError(ForkfulError):
     memory: int | None = None
     oom: bool | None = None
     dump: str = ""
+
+
+class LockError(ForkfulError):
+    """A lock cannot be had, or not be given back.
+
+    Attributes:
+        lock: its name, path or URL.
+    """
+
+    lock: str = ""
+
+
+class LockLost(LockError):
+    """The lock was held, and no longer is: others may have held it since.
+
+    A lease has run out, a session has ended, or somebody has removed the lock's file.  What was done under the lock may
+    have been done beside another holder; where that matters, let the resource compare `fence` numbers.
+
+    Attributes:
+        fence: the number of the acquisition that was lost.
+    """
+
+    fence: int | None = None
+
+
+class DeadlockError(LockError):
+    """Whoever waits for this lock holds another one, for which its owner waits, perhaps by way of others.
+
+    Nothing was acquired; what was held is held.
+
+    Attributes:
+        pids: the processes of the cycle, the caller's own first.
+    """
+
+    pids: tuple[int, ...] = ()
+
+
+class UnsafeFilesystem(LockError):
+    """The lock's file would be where locks are known not to exclude other hosts, or anybody.
+
+    Attributes:
+        filesystem: its type, such as ``nfs4``.
+    """
+
+    filesystem: str = ""
 
 
 class EngineUnavailable(ForkfulError):

@@ -1,0 +1,195 @@
+"""``forkful lock``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from forkful.apps.problems import UsageProblem
+from forkful.errors import EngineUnavailable, LockError, LockLost
+from forkful.locks import RWLock
+from forkful.locks._shell import Listed, descriptor_of, list_locks
+
+from ._command import run_command
+from ._console import say
+from ._exit import Exit
+from ._values import Duration
+
+__all__ = ["command"]
+
+_HEADINGS = ("LOCK", "PID", "SINCE", "WAITERS", "COMMAND")
+
+
+class _Command(click.Command):
+    """One with a command line behind ``--``, of which nothing is taken for an option of ours: ``make -n``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.obj = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+def _complete(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    names = [listed.name for listed in list_locks() if listed.name and listed.name.startswith(begun)]
+    return [*map(CompletionItem, names), CompletionItem(begun, type="file")]
+
+
+@click.command(name="lock", cls=_Command, options_metavar="[OPTIONS]")
+@click.argument("name", metavar="NAME", required=False, shell_complete=_complete)
+@click.argument("stray", metavar="-- COMMAND...", nargs=-1)
+@click.option("-w", "--timeout", type=Duration(), help="Wait so long for the lock: 30s, 5m.  [default: as it takes]")
+@click.option("-n", "--no-wait", is_flag=True, help="Do not wait at all.")
+@click.option("-s", "--shared", is_flag=True, help="Share it with others who say so too; only who does not is alone.")
+@click.option(
+    "-E",
+    "--conflict-exit-code",
+    "conflict",
+    type=click.IntRange(0, 255),
+    default=int(Exit.FAILED),
+    metavar="N",
+    help="The exit code when the lock was not had in time.  [default: 1]",
+)
+@click.option(
+    "-o", "--close", is_flag=True, help="Keep the lock from COMMAND: if forkful is killed, it is free at once."
+)
+@click.option("--list", "listing", is_flag=True, help="Show who holds your locks on this machine, and who waits.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.pass_obj
+def command(words: list[str] | None, /, name: str | None, stray: tuple[str, ...], **options: Any) -> int:
+    """Run COMMAND while holding the lock NAME, so that of all who name it one runs at a time.
+
+    NAME without a slash is a name, for all programs of yours on this machine that use it: the same lock as Lock("NAME") in
+    Python.  NAME with a slash is a file, which is made if need be and never removed: the same lock as flock(1)'s on that
+    file.  A URL (redis://, postgresql://) is a lock for many machines.
+
+    The lock is held until COMMAND has ended, and is free when that or this program dies, however it dies.  When forkful is
+    killed alone (kill -9), COMMAND goes on and keeps the lock to its end, with --close it does not.  What COMMAND leaves
+    running in the background does not keep it.  When the holder before was killed, standard error says so: what the lock
+    protects may be half done.
+
+    \b
+    Examples:
+      forkful lock backup -- rsync -a src/ dest/
+      forkful lock nightly --no-wait -- ./nightly.sh             in a crontab: not twice at a time
+      forkful lock ./stock.lock --timeout 30s -- python sell.py  the same lock as `flock stock.lock`
+      forkful lock index --shared -- grep needle index.txt       beside other readers
+      forkful lock --list
+
+    SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.
+
+    \b
+    Exit codes:
+      COMMAND's own, or 128 + the signal that ended it; else
+        1  the lock was not had in time (see -E), or was lost while COMMAND ran
+        2  it was asked for wrongly, or the lock cannot be had at all: nothing was started
+      126  COMMAND cannot be started
+      127  there is no such COMMAND
+      130  interrupted by Ctrl-C before COMMAND was started
+    """  # noqa: D301  # \b tells click to leave the lines that follow as they are
+    listing, as_json = options.pop("listing"), options.pop("as_json")
+    if listing:
+        if name is not None or words:
+            raise UsageProblem("--list shows all locks; leave NAME and COMMAND out")
+        print_locks(as_json=as_json)
+        return Exit.OK
+    if as_json:
+        raise UsageProblem("--json is a form of --list; say both")
+    if name is None:
+        raise UsageProblem("missing argument 'NAME'; see `forkful lock --help`")
+    if stray:
+        raise UsageProblem(f"the command stands behind two dashes; write forkful lock {name} -- {' '.join(stray)}")
+    if not words:
+        raise UsageProblem("missing argument 'COMMAND...'; write it behind two dashes: forkful lock NAME -- COMMAND")
+    if options["no_wait"] and options["timeout"] is not None:
+        raise UsageProblem("--no-wait and --timeout contradict each other; say one of them")
+    return _run(name, words, **options)
+
+
+def _run(
+    name: str, words: list[str], *, timeout: float | None, no_wait: bool, shared: bool, conflict: int, close: bool
+) -> int:
+    lock = _open(name)
+    side = lock.read() if shared else lock.write()
+    try:
+        if not side.acquire(not no_wait, timeout):
+            holder = lock.holder()
+            state = "is not free" if no_wait else f"was not free within {timeout:g} s"
+            who = "" if holder is None else f": {holder.describe()} has it"
+            say(_printable(f"forkful: lock {lock.name!r} {state}{who}; nothing was run"))
+            return conflict
+    except (LockError, EngineUnavailable) as error:
+        raise UsageProblem(str(error)) from error
+    try:
+        if lock.recovered:
+            say(
+                _printable(f"forkful: who held lock {lock.name!r} before was killed; what it protects may be half done")
+            )
+        code = run_command(words, None if close else descriptor_of(lock))
+    except BaseException:
+        side.release()
+        raise
+    try:
+        side.release()
+    except LockLost as error:
+        say(f"forkful: {error}")
+        return code or Exit.FAILED
+    return code
+
+
+def _open(name: str) -> RWLock:
+    """The lock that is meant: unlike in Python, any slash makes it a file, as a path in a shell."""
+    if "/" in name and "://" not in name and not name.startswith("~"):
+        name = os.path.abspath(name)
+    try:
+        return RWLock(name)
+    except (ValueError, LockError, EngineUnavailable) as error:
+        raise UsageProblem(str(error)) from error
+
+
+def print_locks(*, as_json: bool) -> None:
+    """Print every lock that is held or waited for, as a table or as JSON."""
+    locks = list_locks()
+    if as_json:
+        click.echo(json.dumps([_as_json(listed) for listed in locks], indent=2))
+        return
+    if not locks:
+        say("forkful: nobody holds a lock, or waits for one")
+        return
+    rows = [_HEADINGS, *map(_as_row, locks)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for *cells, last in rows:
+        line = "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last])
+        click.echo(line[:room])
+
+
+def _as_row(listed: Listed) -> tuple[str, ...]:
+    holder = listed.holder
+    if holder is None:
+        return _printable(listed.name or "(anonymous)"), "-", "-", str(len(listed.waiters)), "-"
+    since = "-" if holder.since is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    stopped = " (stopped)" if holder.stopped else ""
+    name = _printable(listed.name or "(anonymous)")
+    return name, str(holder.pid), since, str(len(listed.waiters)), _printable(holder.command or "-") + stopped
+
+
+def _as_json(listed: Listed) -> dict[str, Any]:
+    return {
+        "lock": listed.name or None,
+        "holder": None if listed.holder is None else listed.holder._asdict(),
+        "waiters": [waiter._asdict() for waiter in listed.waiters],
+    }
+
+
+def _printable(text: str) -> str:
+    """*text* without what a terminal obeys: a command line may hold anything."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,0 +1,342 @@
+"""The door to a lock: one for each lock in a process, through which all its threads and tasks go.
+
+The lock itself (a *mechanism*: a file, a key in Redis) knows processes only.  The door lets one thread or task after the
+other have it, or several that share it, and has at most one wait under way at the mechanism:
+
+- Who finds the lock free takes it in its own thread, at once.
+- Others line up as *tickets*.  The first may wait at the mechanism itself, if nothing can end its wait early: that spares a
+  change of threads.  For one with a time-out, a coroutine, or one that may be in a deadlock, a thread of the door's does so
+  (the *porter*), and the ticket sleeps meanwhile, as long as it wants.
+- A porter whose ticket has gone is taken over by the next one; if there is none, what it gets is given back at once.
+
+``_mutex`` is held for moments, never in a wait.  Nothing of a door crosses a fork: see `Door.disown`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..errors import LockError
+from . import _who
+from ._anonymous import Making
+from ._place import Place
+
+LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
+
+
+class NotHeldError(LockError, RuntimeError, ValueError):
+    """The lock was to be given back by one who does not hold it."""
+
+
+class Mechanism(Protocol):
+    """A lock that a process can have.  Used by one thread at a time."""
+
+    fence: int | None
+    recovered: bool | None
+    is_patient: bool  # `take_now` may be called while a thread is in `take` for nobody any more
+
+    def is_wanted(self) -> bool:
+        """Whether somebody in another process should have it before more of this one share it."""
+
+    def take_now(self, owner: int, *, shared: bool = False) -> bool:
+        """Take it for *owner* if it is free; whether it was."""
+
+    def take(self, *, shared: bool = False) -> None:
+        """Wait until it is had.  `note` follows or, whatever is raised, `give_back`."""
+
+    def note(self, owner: int, *, shared: bool = False) -> None:
+        """It was had for *owner*."""
+
+    def give_back(self) -> None:
+        """Let others have it; harmless, and without an error, when it is not held, or was not noted."""
+
+    def check(self) -> None:
+        """Raises `LockLost` if it was held, and is known to be lost."""
+
+    def enlist(self, owner: int) -> Any:
+        """Note who waits, for those who look; what to give to `delist`."""
+
+    def delist(self, listed: Any) -> None:
+        """It waits no more."""
+
+    def holder(self) -> _who.Holder | None:
+        """Who has it."""
+
+    def check_deadlock(self, owner: int) -> None:
+        """Raises `DeadlockError` if *owner*, which waits here, is in a circle of waiters."""
+
+    def disown(self) -> None:
+        """In a forked child: all of this is the parent's."""
+
+
+class Ticket:
+    """A thread or task that waits at a door."""
+
+    __slots__ = ("_notify", "_sleeping", "direct", "error", "granted", "owner", "shared", "turn")
+
+    def __init__(self, owner: int, *, shared: bool, direct: bool, notify: Callable[[], object] | None = None) -> None:
+        self.owner = owner
+        self.shared = shared
+        self.direct = direct  # it will wait at the mechanism in its own thread
+        self.turn = False  # it is to do so now
+        self.granted = False
+        self.error: BaseException | None = None
+        self._notify = notify
+        self._sleeping = threading.Lock()
+        self._sleeping.acquire()
+
+    def wake(self) -> None:
+        """Something has changed for it."""
+        if self._notify is not None:
+            with contextlib.suppress(RuntimeError):  # its event loop was closed: it waits no more
+                self._notify()
+        elif self._sleeping.locked():
+            self._sleeping.release()
+
+    def sleep(self, seconds: float | None) -> None:
+        """Until `wake`, at most so long."""
+        self._sleeping.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+
+
+class Door:
+    """What a process has of one lock."""
+
+    def __init__(self, mechanism: Mechanism, what: str) -> None:
+        self.mechanism = mechanism
+        self.what = what  # for messages
+        self.owner = 0  # the thread or task that has it; of several that share it, one
+        self.depth = 0  # how often, for `RLock`
+        self.holders = 0  # threads and tasks that have it: more than one only where they share it
+        self.making: Making | None = None  # of an anonymous lock, in the process that made it
+        self._shares = False
+        self._mutex = threading.RLock()  # a signal handler may use the lock that it has interrupted
+        self._queue: deque[Ticket] = deque()
+        self._porter: Ticket | threading.Thread | None = None  # who waits at the mechanism
+        self._kept: Door | None = None  # itself while it is held: then it stays, whoever drops the lock
+
+    # Taking.
+
+    def take_now(self, owner: int, *, shared: bool = False) -> bool:
+        """Take it if it is free; whether it was."""
+        with self._mutex:
+            if self.holders:
+                if not (shared and self._shares) or self._queue or self.mechanism.is_wanted():
+                    return False
+            elif self._queue or (self._porter is not None and not self.mechanism.is_patient):
+                return False
+            else:
+                try:
+                    if not self.mechanism.take_now(owner, shared=shared):
+                        return False
+                except BaseException:  # Ctrl-C: it may have come just after the lock was had
+                    self.mechanism.give_back()
+                    raise
+                self._shares = shared
+                self._kept = self
+            self.holders += 1
+            self.owner = owner
+            return True
+
+    def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
+        """Take it, waiting for at most *timeout* seconds; whether it was had.
+
+        Raises:
+            DeadlockError: it never could be.
+        """
+        if self.take_now(owner, shared=shared):
+            return True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
+        look = None if ticket.direct else time.monotonic() + LOOK_S
+        listed = self.line_up(ticket)
+        try:
+            while not ticket.granted:
+                if ticket.error is not None:
+                    raise ticket.error
+                if ticket.turn:
+                    self.mechanism.take(shared=shared)
+                    with self._mutex:
+                        self._porter = None
+                        self._let_in(shared=shared)
+                    continue
+                now = time.monotonic()
+                if deadline is not None and now >= deadline:
+                    break
+                if look is not None and now >= look:
+                    look = None
+                    self.mechanism.check_deadlock(owner)
+                until = min((when for when in (deadline, look) if when is not None), default=None)
+                ticket.sleep(None if until is None else max(0.0, until - now))
+        except BaseException:
+            self.leave(ticket, listed, wanted=False)
+            raise
+        return self.leave(ticket, listed)
+
+    def line_up(self, ticket: Ticket) -> Any:
+        """Put *ticket* at the end of the queue; what to give to `leave`, which must follow."""
+        with self._mutex:
+            self._queue.append(ticket)
+            try:
+                listed = self.mechanism.enlist(ticket.owner)
+                self._advance()
+            except BaseException:
+                self._withdraw(ticket)
+                raise
+            return listed
+
+    def leave(self, ticket: Ticket, listed: Any, *, wanted: bool = True) -> bool:
+        """The end of a wait; whether the lock was had, and is still *wanted*: else it is given back."""
+        with self._mutex:
+            self.mechanism.delist(listed)
+            if not ticket.granted:
+                self._withdraw(ticket)
+            elif not wanted:  # it came as the wait was interrupted
+                self.give_back(shared=ticket.shared)
+            return ticket.granted and wanted
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        if ticket in self._queue:
+            self._queue.remove(ticket)
+        if self._porter is ticket:  # it was interrupted, and may have had it by then
+            self._porter = None
+            self.mechanism.give_back()
+        self._advance()
+
+    def _advance(self) -> None:
+        """See to it that the first of the queue gets on.  Under ``_mutex``."""
+        while self._queue:
+            first = self._queue[0]
+            if self.holders:
+                if not (first.shared and self._shares) or self.mechanism.is_wanted():
+                    return
+                self._grant()
+            elif self._porter is not None:
+                return
+            elif first.direct:
+                self._porter = first
+                first.turn = True
+                first.wake()
+                return
+            else:
+                self._send_porter(shared=first.shared)
+                return
+
+    def _send_porter(self, *, shared: bool) -> None:
+        thread = threading.Thread(target=self._carry, args=(shared,), daemon=True, name="forkful-lock")
+        self._porter = thread
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread to be had
+            self._porter = None
+            self._refuse_all(error)
+
+    def _carry(self, shared: bool) -> None:
+        """The porter's whole life: wait at the mechanism once."""
+        failure: BaseException | None = None
+        try:
+            self.mechanism.take(shared=shared)
+        except BaseException as error:  # whoever waits raises it
+            failure = error
+        with self._mutex:
+            self._porter = None
+            if failure is not None:
+                self._refuse_all(failure)
+            elif not self.holders:  # else somebody of this process has taken it meanwhile
+                self._let_in(shared=shared, sure=not self.mechanism.is_patient)
+
+    def _let_in(self, *, shared: bool, sure: bool = True) -> None:
+        """The mechanism has been had: whose it is.  Under ``_mutex``.
+
+        Not *sure*: somebody of this process may have taken it, and given it back, since a porter had it.
+        """
+        if self._queue and self._queue[0].shared == shared:
+            owner = self._queue[0].owner
+            if sure:
+                self.mechanism.note(owner, shared=shared)
+            if sure or self.mechanism.take_now(owner, shared=shared):
+                self._shares = shared
+                self._kept = self
+                self._grant()
+                self._advance()
+                return
+        self.mechanism.give_back()
+        self._advance()
+
+    def _grant(self) -> None:
+        ticket = self._queue.popleft()
+        self.holders += 1
+        self.owner = ticket.owner
+        ticket.granted = True
+        if not ticket.turn:
+            ticket.wake()
+
+    def _refuse_all(self, error: BaseException) -> None:
+        while self._queue:
+            ticket = self._queue.popleft()
+            ticket.error = error
+            ticket.wake()
+
+    # Giving back.
+
+    def give_back(self, *, shared: bool = False) -> None:
+        """One of those who had it, or *shared* it, has it no more.
+
+        Raises:
+            NotHeldError: nobody here has it.
+            LockLost: see the mechanism.
+        """
+        with self._mutex:
+            if not self.holders or shared != self._shares:
+                way = "" if not self.holders else " to read" if shared else " to write"
+                raise NotHeldError(
+                    f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
+                )
+            if self.holders > 1:
+                self.holders -= 1
+                return
+            try:
+                self.mechanism.give_back()
+            except LockError:
+                raise
+            except BaseException:  # Ctrl-C in the middle
+                self.mechanism.give_back()
+                raise
+            finally:
+                self.holders = self.owner = self.depth = 0
+                self._kept = None
+                if self._queue:
+                    self._advance()
+
+    def check(self) -> None:
+        """Raise if it is held no more, though nobody has given it back.
+
+        Raises:
+            NotHeldError: nobody here has it.
+            LockLost: see the mechanism.
+        """
+        with self._mutex:
+            if not self.holders:
+                raise NotHeldError(f"{self.what} is not held by this process, so it cannot be checked", lock=self.what)
+            self.mechanism.check()
+
+    def disown(self) -> None:
+        """In a forked child: nothing is held here, and nobody waits."""
+        self._mutex = threading.RLock()
+        self._queue.clear()
+        self._porter = self._kept = None
+        self.owner = self.depth = self.holders = 0
+        self.mechanism.disown()
+
+
+doors: weakref.WeakValueDictionary[Place, Door] = weakref.WeakValueDictionary()  # of this process
+
+
+def _holds_any(owner: int) -> bool:
+    """Whether this thread or task has a lock already, so that to wait for another one may be a deadlock."""
+    return any(door.owner == owner for door in list(doors.values()))

@@ -1,0 +1,343 @@
+"""A lock in the kernel: ``flock(2)`` on a file that stays open.  See README.md for the protocol.
+
+An instance belongs to one process and is used by one thread at a time, which `_door.Door` sees to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import threading
+import time
+from fcntl import flock
+from os import fstat
+from typing import Final
+
+from ..errors import LockError, LockLost
+from . import _who
+from ._anonymous import Making, note_maker, sweep
+from ._deadlock import Node, explain_circle, find_circle, survey_folder
+from ._folder import VARIABLE, open_file, prepare
+from ._place import ANONYMOUS, PATH, Place
+from ._record import FENCE, HEIR, LAST, OWNER, PID, SINCE, START, Entry, Record
+
+# Byte ranges for ``fcntl`` locks of an open file description: far beyond what the file holds, and nothing to do with flock.
+_TURNSTILE: Final = 1 << 40
+TABLE: Final = _TURNSTILE + 1
+
+_TRUSTED_NS = 1_000_000  # so long a path that led to our file is taken to lead there still
+_EXCLUSIVE_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
+_SHARED_NOW = fcntl.LOCK_SH | fcntl.LOCK_NB
+_LOCK_UN = fcntl.LOCK_UN
+
+_clock = time.monotonic_ns
+_since_epoch = time.time_ns
+
+_SET = getattr(fcntl, "F_OFD_SETLK", None)  # None: not Linux; then there is neither turnstile nor table
+_SET_AND_WAIT = getattr(fcntl, "F_OFD_SETLKW", None)
+
+
+def _range_lock(fd: int, byte: int, *, wait: bool) -> bool:
+    """Take the kernel's lock on *byte* of the open file behind *fd*; whether it was free."""
+    command = _SET_AND_WAIT if wait else _SET
+    if command is None:
+        return False
+    try:
+        fcntl.fcntl(fd, command, _pack(fcntl.F_WRLCK, byte))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EBADF):  # the last: it is open for reading only
+            return False
+        raise
+    return True
+
+
+def _range_unlock(fd: int, byte: int) -> None:
+    if _SET is not None:
+        fcntl.fcntl(fd, _SET, _pack(fcntl.F_UNLCK, byte))
+
+
+def _pack(kind: int, byte: int) -> bytes:
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
+
+
+def find_flock(device: int, inode: int) -> list[int]:
+    """The processes that have an flock on a file, as the kernel lists them; only what this user may see."""
+    wanted = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            lines = [line.split() for line in file]
+    except OSError:  # not Linux
+        return []
+    return [int(line[4]) for line in lines if line[1:2] == ["FLOCK"] and line[5] == wanted]
+
+
+def _remove_quietly(path: str) -> None:
+    with contextlib.suppress(OSError):  # it has gone, or cannot be: it is an empty page
+        os.unlink(path)
+
+
+class FileLock:
+    """The lock at *place*, as one process has it; its file is opened when it is first needed."""
+
+    is_patient = True  # the kernel takes two requests by one open file for one
+
+    def __init__(self, place: Place, *, create: bool = True) -> None:
+        self.place = place
+        self.fence: int | None = None  # of the newest acquisition by this process
+        self.recovered: bool | None = False  # the owner before that died while it held the lock
+        self._create = create
+        self._fd = -1
+        self._record: Record | None = None
+        self._file: tuple[int, int] = (0, 0)  # device and inode of what `_fd` is open on
+        self._noted = False  # that this process holds it, and nobody beside it
+        self._compared = 0  # when the file's path was last found to lead to `_file`
+        self._changing = threading.RLock()  # held where the file is opened or closed, and by those who only look
+        prepare(place.folder)
+        self._path = place.text if place.kind == PATH else os.path.join(place.folder, place.file_name("lock"))
+
+    def make(self) -> Making:
+        """This process is the one that makes an anonymous lock: do so; what takes it away again."""
+        sweep(self.place.folder, ".lock")
+        record = self._open()
+        note_maker(record)
+        path = self._path
+        return Making(self, lambda: _remove_quietly(path))
+
+    # What a door asks for.
+
+    def is_wanted(self) -> bool:
+        """Whether a waiter of another process is the next to have it, so that nobody should go before."""
+        return self._record is not None and bool(self._record.words[HEIR])
+
+    def take_now(self, owner: int, *, shared: bool = False) -> bool:
+        """Take it for *owner* if it is free, and nobody is to go before."""
+        while True:
+            record = self._record or self._open()
+            if record.words[HEIR] and self._is_heir_able(record):
+                return False
+            try:
+                flock(self._fd, _SHARED_NOW if shared else _EXCLUSIVE_NOW)
+            except BlockingIOError:
+                return False
+            if self._is_there():
+                break
+            self._reopen()
+        self.note(owner, shared=shared)
+        return True
+
+    def take(self, *, shared: bool = False) -> None:
+        """Wait in the kernel until it is had.  `note` must follow or, whatever is raised, `give_back`."""
+        self._wait(self._open(), shared=shared)
+        while not self._is_there():
+            self._wait(self._reopen(), shared=shared)
+
+    def _wait(self, record: Record, *, shared: bool) -> None:
+        """Wait in line."""
+        heir = _range_lock(self._fd, _TURNSTILE, wait=False)
+        if not heir:  # there is one, who is the next: it may be about to take what is free at this moment
+            try:
+                flock(self._fd, _SHARED_NOW if shared else _EXCLUSIVE_NOW)
+            except BlockingIOError:  # it is held: wait beside the heir
+                pass
+            else:
+                if not self._is_heir_able(record):
+                    return
+                flock(self._fd, _LOCK_UN)
+                heir = _range_lock(self._fd, _TURNSTILE, wait=True)
+        try:
+            if heir:
+                record.words[HEIR] = os.getpid()
+            flock(self._fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        finally:
+            if heir:
+                record.words[HEIR] = 0
+                _range_unlock(self._fd, _TURNSTILE)
+
+    def give_back(self) -> None:
+        """Let others have it.  Harmless when it is not held, and when called again after it was interrupted.
+
+        Raises:
+            LockLost: somebody has removed or replaced the file, so that others may have held the lock meanwhile.
+        """
+        record = self._record
+        if record is None:
+            return
+        lost = _clock() - self._compared > _TRUSTED_NS and not self._is_there()
+        if self._noted:
+            record.words[PID] = 0
+            self._noted = False
+        flock(self._fd, _LOCK_UN)
+        if lost:
+            self._reopen()
+            raise self._lost()
+
+    def check(self) -> None:
+        """Raise if others may have the lock, though it is held here.
+
+        Raises:
+            LockLost: as `give_back`.
+        """
+        self._compared = 0  # whoever asks wants to know it now
+        if self._record is not None and not self._is_there():
+            raise self._lost()
+
+    def _lost(self) -> LockLost:
+        return LockLost(
+            f"{self.place.describe()} was lost: its file, {self._path}, was removed or replaced while it was held, so that "
+            f"others may have held it too; leave the file where it is",
+            lock=self.place.text,
+            fence=self.fence,
+        )
+
+    def note(self, owner: int, *, shared: bool = False) -> None:
+        """It was had: note by whom."""
+        words = (self._record or self._open()).words
+        self.recovered = words[PID] != 0
+        if shared:  # others hold it too: nothing is written, and a dead writer stays on record for the next one
+            self.fence = words[FENCE]
+            return
+        pid, start = _who.own or _who.this_process()
+        now = _since_epoch()
+        if words[LAST] != pid:
+            words[LAST], words[START] = pid, start
+        words[OWNER] = owner
+        words[SINCE] = now
+        words[PID] = pid
+        self._noted = True
+        # It begins with the time, so that it grows even where a record was lost, as with a restart of the machine.
+        self.fence = words[FENCE] = (words[FENCE] or now // 1000) + 1
+
+    # Who waits, for those who look.
+
+    def enlist(self, owner: int) -> tuple[Record, int] | None:
+        """Note that *owner* waits; what to give to `delist`."""
+        with self._changing:
+            record = self._open()
+            if not _range_lock(self._fd, TABLE, wait=True):
+                return None
+            try:
+                entry = Entry(*_who.this_process(), owner, time.time_ns())
+                position = record.add_waiter(entry, _who.is_alive)
+            finally:
+                _range_unlock(self._fd, TABLE)
+            return None if position is None else (record, position)
+
+    def delist(self, listed: tuple[Record, int] | None) -> None:
+        """It waits no more."""
+        with self._changing:
+            if listed is not None and listed[0] is self._record:
+                self._record.remove_waiter(listed[1])
+
+    def holder(self) -> _who.Holder | None:
+        """Who holds it, alive; None if nobody does.  Of several readers, one."""
+        with self._changing:
+            noted = self._open().holder()
+        for pid in find_flock(*self._file):
+            if noted is not None and noted.pid == pid and _who.is_alive(pid, noted.start):
+                return _who.describe_holder(pid, noted.owner, noted.since)
+            return _who.describe_holder(pid)
+        return None
+
+    def check_deadlock(self, owner: int) -> None:
+        """Raise if *owner*, which waits here, is in a circle of waiters.
+
+        Raises:
+            DeadlockError: it names the others.
+        """
+        survey = survey_folder(self.place.folder)
+        with self._changing:
+            awaited = self._open().holder()
+        circle = find_circle(Node(os.getpid(), owner), awaited, survey)
+        if circle is None or (len(circle) == 1 and threading.active_count() > 1):  # another thread may give it back
+            return
+        raise explain_circle(self.place, circle)
+
+    # The file.
+
+    def _open(self) -> Record:
+        if self._record is not None:
+            return self._record
+        with self._changing:
+            try:
+                self._fd = open_file(self._path, create=self._create)
+            except FileNotFoundError:
+                raise LockLost(
+                    "the process that made this anonymous lock has ended, and the lock with it; give the lock a name"
+                ) from None
+            found = os.fstat(self._fd)
+            self._file = found.st_dev, found.st_ino
+            self._compared = 0
+            record = self._record = self._open_record()
+        return record
+
+    def _open_record(self) -> Record:
+        if self.place.kind != PATH:
+            return self._make_record(self._fd, self._path, self.place.text if self.place.kind != ANONYMOUS else "")
+        path = os.path.join(self.place.folder, f"path-{self._file[0]:x}-{self._file[1]:x}.lock")
+        fd = open_file(path)
+        try:
+            return self._make_record(fd, path, self.place.text)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _make_record(fd: int, path: str, name: str) -> Record:
+        try:
+            return Record(fd, name)
+        except OSError as error:
+            raise LockError(
+                f"the record of a lock, {path}, cannot be written ({error.strerror}); make room there, raise the limit, or set "
+                f"{VARIABLE} to another folder",
+                lock=name,
+            ) from error
+
+    def _is_there(self) -> bool:
+        """Whether the file that we have open is the one that others will find.
+
+        That it was removed, or another one put in its place, is seen at once; that it was moved away, a moment later.
+        """
+        if self.place.kind == ANONYMOUS:  # whoever has it open goes on using it, though its maker has ended
+            return True
+        if not fstat(self._fd).st_nlink:
+            return False
+        now = _clock()
+        if now - self._compared > _TRUSTED_NS:
+            try:
+                found = os.stat(self._path, follow_symlinks=False)
+            except OSError:
+                return False
+            if (found.st_dev, found.st_ino) != self._file:
+                return False
+            self._compared = now
+        return True
+
+    def _reopen(self) -> Record:
+        with self._changing:
+            self.close()
+            return self._open()
+
+    def close(self) -> None:
+        """Let go of the file; if the lock is held, it is given back by that."""
+        with self._changing:
+            if self._record is not None:
+                self._record.close()
+                self._record = None
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def disown(self) -> None:
+        """In a forked child: the lock is the parent's, and stays with it."""
+        self._changing = threading.RLock()
+        self.close()
+
+    __del__ = close
+
+    @staticmethod
+    def _is_heir_able(record: Record) -> bool:
+        """Whether there is an heir who will take the lock when it is free: one that is stopped, or dead, holds nobody up."""
+        heir: int = record.words[HEIR]
+        return heir not in (0, _who.this_process()[0]) and _who.is_able(heir)

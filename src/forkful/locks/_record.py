@@ -1,0 +1,97 @@
+"""The record of a lock: one page of shared memory that says who holds it, how often it was held, and who waits.
+
+It never decides who holds the lock: the kernel does.  Everything is written by whoever holds what guards it, so that no
+reader can be misled for longer than that takes:
+
+- ``FENCE``, ``PID`` … ``SINCE``, ``LAST``: by the exclusive holder, between taking the kernel's lock and giving it back.
+  ``PID`` is cleared just before it is given back: who finds it set upon taking the lock knows that the last owner died.
+- ``HEIR``: by whoever holds the kernel's *turnstile* (see ``_file.py``).
+- ``MAKER``, ``MAKER_START``: by the process that has made an anonymous lock.
+- The waiters' table: under a kernel lock of its own, `TABLE` in ``_file.py``.
+
+Layout: 64-bit words; the lock's name, as text for whoever lists locks; the table, four words for each waiter.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+FENCE, PID, START, OWNER, SINCE, LAST, HEIR, NAME_LENGTH, MAKER, MAKER_START = range(10)
+SIZE = 4096
+_NAME_AT, _NAME_MOST = 10 * 8, 432
+_TABLE_AT = 64  # words
+_ENTRY = 4  # words
+ROOM = (SIZE // 8 - _TABLE_AT) // _ENTRY  # waiters that are shown
+
+
+class Entry(NamedTuple):
+    """A thread or task that holds or awaits a lock."""
+
+    pid: int
+    start: int  # when the process began, in the kernel's ticks: with the pid, it names one process for ever
+    owner: int  # which thread or task: see `_who.current`
+    since: int  # nanoseconds of ``time.time_ns``
+
+
+class Record:
+    """A view of the page in the file behind *fd*, which stays the caller's to close."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        if os.fstat(fd).st_size < SIZE:
+            os.ftruncate(fd, SIZE)
+        self._map = mmap.mmap(fd, SIZE)
+        self.words = memoryview(self._map).cast("q")
+        if not self.words[NAME_LENGTH] and name:  # whoever comes at the same time writes the same
+            text = name.encode("utf-8", "replace")[:_NAME_MOST]
+            self._map[_NAME_AT : _NAME_AT + len(text)] = text
+            self.words[NAME_LENGTH] = len(text)
+
+    def name(self) -> str:
+        """The lock's name or path; empty for one that has none."""
+        length = min(self.words[NAME_LENGTH], _NAME_MOST)
+        return self._map[_NAME_AT : _NAME_AT + length].decode("utf-8", "replace")
+
+    def holder(self) -> Entry | None:
+        """Who has noted that it holds the lock, and not that it has given it back; it may have died since."""
+        pid, start, owner, since = self.words[PID : SINCE + 1].tolist()
+        return Entry(pid, start, owner, since) if pid else None
+
+    # The table.  Whoever writes holds its lock.
+
+    def entries(self) -> list[tuple[int, Entry]]:
+        """Who is in the table, and where; some may have died since."""
+        numbers = self.words[_TABLE_AT:].tolist()
+        entries = (Entry(*numbers[at : at + _ENTRY]) for at in range(0, ROOM * _ENTRY, _ENTRY))
+        return [(at, entry) for at, entry in enumerate(entries) if entry.pid]
+
+    def waiters(self) -> list[Entry]:
+        """Who has noted that it waits; some may have died since."""
+        return [entry for _, entry in self.entries()]
+
+    def add_waiter(self, entry: Entry, is_alive: Callable[[int, int], bool]) -> int | None:
+        """Note a waiter; where, for `remove_waiter`.  Without room it is not shown: None."""
+        words = self.words
+        pids = words[_TABLE_AT::_ENTRY].tolist()
+        if 0 in pids:
+            position: int | None = pids.index(0)
+        else:  # those who died while they waited have left their places taken
+            starts = words[_TABLE_AT + 1 :: _ENTRY].tolist()
+            dead = (at for at, one in enumerate(zip(pids, starts, strict=True)) if not is_alive(*one))
+            position = next(dead, None)
+        if position is not None:
+            at = _TABLE_AT + position * _ENTRY
+            words[at + 1], words[at + 2], words[at + 3] = entry[1:]
+            words[at] = entry.pid
+        return position
+
+    def remove_waiter(self, position: int) -> None:
+        """It waits no more."""
+        self.words[_TABLE_AT + position * _ENTRY] = 0
+
+    def close(self) -> None:
+        """Let go of the page."""
+        self.words.release()
+        self._map.close()

@@ -1,0 +1,53 @@
+"""What ``forkful lock`` needs of a lock beyond what a program does: handing it to a command, listing all."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from . import _who
+from ._deadlock import survey_folder
+from ._file import FileLock
+from ._folder import lock_folder
+from ._lock import Base, Lock
+
+
+class Waiter(NamedTuple):
+    """Who waits for a lock; it was alive when that was found."""
+
+    pid: int
+    since: float  # seconds since the epoch
+    command: str
+
+
+class Listed(NamedTuple):
+    """A lock that somebody holds or waits for."""
+
+    name: str  # its name or path; empty for an anonymous one
+    holder: _who.Holder | None  # None where only readers share it, or its holder could not be told
+    waiters: list[Waiter]
+
+
+def descriptor_of(lock: Base) -> int | None:
+    """The descriptor that a held lock lives by: it lives as long as a copy of it; None where it is no file's."""
+    mechanism = lock._door.mechanism
+    return mechanism._fd if isinstance(mechanism, FileLock) else None
+
+
+def list_locks() -> list[Listed]:
+    """Every lock of this user on this machine that somebody alive holds or waits for, by name."""
+    listed = []
+    for seen in survey_folder(lock_folder()):
+        waiters = [Waiter(entry.pid, entry.since / 1e9, _who.command_of(entry.pid)) for entry in seen.waiters]
+        noted = seen.holder
+        holder = _ask_kernel(seen.name) if noted is None else _who.describe_holder(noted.pid, noted.owner, noted.since)
+        if holder is not None or waiters:
+            listed.append(Listed(seen.name, holder, waiters))
+    return sorted(listed, key=lambda lock: lock.name)
+
+
+def _ask_kernel(name: str) -> _who.Holder | None:
+    """Who holds a lock that is not on record: a reader, ``flock(1)``, a command whose ``forkful lock`` was killed."""
+    if not name or (name.startswith("/") and not os.path.exists(name)):  # to look must not make a file
+        return None
+    return Lock(name).holder()

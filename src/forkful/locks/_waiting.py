@@ -1,0 +1,74 @@
+"""Waiting in a coroutine: no thread of the caller's sleeps, and a wait that is cancelled leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+from . import _who
+from ._door import LOOK_S, Door, Ticket
+
+
+async def take_async(door: Door, *, shared: bool = False) -> bool:
+    """`Door.take`, without a limit, for the task that runs: tasks exclude each other as threads do."""
+    owner = _who.current()
+    if door.take_now(owner, shared=shared):
+        return True
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    ticket = Ticket(owner, shared=shared, direct=False, notify=lambda: loop.call_soon_threadsafe(woken.set))
+    look: float | None = time.monotonic() + LOOK_S
+    listed = door.line_up(ticket)
+    try:
+        while not ticket.granted:
+            if ticket.error is not None:
+                raise ticket.error
+            if look is not None and time.monotonic() >= look:
+                look = None
+                door.mechanism.check_deadlock(owner)
+            try:
+                async with asyncio.timeout(None if look is None else max(0.0, look - time.monotonic())):
+                    await woken.wait()
+            except TimeoutError:
+                continue
+    except BaseException:
+        door.leave(ticket, listed, wanted=False)
+        raise
+    return door.leave(ticket, listed)
+
+
+async def take_in_thread(take: Callable[[], object], give_back: Callable[[], object]) -> None:
+    """*take* in a thread of its own, for what cannot wait otherwise; what it gets after the task has gone is given back."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if not done.cancelled():
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+        elif error is None:
+            give_back()
+
+    def run() -> None:
+        failure: BaseException | None = None
+        try:
+            take()
+        except BaseException as error:  # whoever waits raises it
+            failure = error
+        try:
+            loop.call_soon_threadsafe(tell, failure)
+        except RuntimeError:  # the loop was closed meanwhile
+            if failure is None:
+                give_back()
+
+    threading.Thread(target=run, name="forkful-lock", daemon=True).start()
+    try:
+        await done
+    except asyncio.CancelledError:
+        if done.done() and not done.cancelled() and done.exception() is None:  # it came as the wait was cancelled
+            give_back()
+        raise

@@ -1,0 +1,123 @@
+"""Who holds, and who waits: threads and tasks of processes, by names that hold on the whole machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from typing import NamedTuple
+
+_TASK = 1 << 62  # added to what names a task of asyncio; a thread is named by its number in the kernel
+
+_SHOWN = 100  # characters of a command line in a message
+
+_here = threading.local()  # .number of each thread
+own: tuple[int, int] | None = None  # pid and start of this process, once it is known
+
+
+class Holder(NamedTuple):
+    """Who holds a lock, as `Lock.holder` found it; the process was alive then."""
+
+    pid: int
+    host: str
+    thread: int | None  # its number in the kernel; None for a task of asyncio, or where only the process is known
+    since: float | None  # seconds since the epoch; None where only the process is known
+    command: str  # the process's command line
+    stopped: bool  # it was stopped by a signal: nothing will be given back until it goes on
+
+    def describe(self) -> str:
+        """In words, for messages."""
+        state = ", which is stopped" if self.stopped else ""
+        return f"pid {self.pid} ({shorten(self.command)}){state}"
+
+
+def shorten(command: str) -> str:
+    """A command line for a message."""
+    return (command if len(command) <= _SHOWN else command[: _SHOWN - 1] + "…") or "its command line cannot be read"
+
+
+def current() -> int:
+    """The thread that calls, or the task of asyncio that it runs."""
+    asyncio = sys.modules.get("asyncio")  # 40 ms to import: where nobody has, no task can be running
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        task = asyncio.current_task()
+        if task is not None:
+            return id(task) | _TASK
+    try:
+        number: int = _here.number
+    except AttributeError:
+        number = _here.number = threading.get_native_id()  # a system call, which would be felt each time
+    return number
+
+
+def thread_of(owner: int) -> int | None:
+    """The thread's number, if *owner* names one."""
+    return None if owner & _TASK else owner
+
+
+def this_process() -> tuple[int, int]:
+    """Its pid, and when it began."""
+    global own
+    if own is None:
+        pid = os.getpid()
+        own = pid, start_of(pid) or 0
+    return own
+
+
+def forget_process() -> None:
+    """In a forked child: it is another process."""
+    global _here, own
+    _here = threading.local()
+    own = None
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of ``/proc/PID/stat`` behind the command's name, which may hold anything; None if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].decode("ascii").split()
+    except OSError:
+        return None
+
+
+def start_of(pid: int) -> int | None:
+    """When process *pid* began, in ticks since the machine did; None if it has ended, or cannot be told."""
+    fields = _stat(pid)
+    if fields is None or fields[0] in "ZX":
+        return None
+    return int(fields[19])
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Whether the process that had this *pid* and began then has not ended."""
+    return start_of(pid) == start
+
+
+def is_able(pid: int) -> bool:
+    """Whether process *pid* has neither ended nor been stopped."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] not in "ZXTt"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether process *pid* was stopped by a signal, or a debugger."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] in "Tt"
+
+
+def command_of(pid: int) -> str:
+    """The command line of process *pid*, in one line; empty if it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(4096).rstrip(b"\0").split(b"\0")
+    except OSError:
+        return ""
+    return " ".join(" ".join(word.decode("utf-8", "replace").split()) for word in words)
+
+
+def describe_holder(pid: int, owner: int | None = None, since: int | None = None) -> Holder:
+    """What is known of a process that holds a lock."""
+    thread = None if owner is None else thread_of(owner)
+    when = None if since is None else since / 1e9
+    return Holder(pid, socket.gethostname(), thread, when, command_of(pid), is_stopped(pid))

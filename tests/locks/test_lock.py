@@ -1,0 +1,605 @@
+"""`Lock` and `RLock` between programs, threads, tasks and forks; holders that are killed, stopped, and that forget."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import forkful
+from forkful import Lock, RLock
+from forkful.errors import DeadlockError, LockError, LockLost
+
+from .support import WATCHDOG, Contender
+
+Start = type[Contender]
+
+
+def test_one_at_a_time(contend: Start) -> None:
+    """Another program has it, or this one."""
+    other, lock = contend(), Lock("a")
+    assert other("take Lock('a')") == "True"
+    assert not lock.acquire(False)
+    assert not lock.acquire(timeout=0.05)
+    assert other("give Lock('a')") == "None"
+    with lock:
+        assert other("try Lock('a')") == "False"
+    assert other("try Lock('a')") == "True"
+
+
+def test_names_are_apart(contend: Start, tmp_path: Path) -> None:
+    """Also those that look alike; and a name is no path."""
+    other = contend()
+    names = ["a", "A", "a ", "ä", "a" * 300, "a" * 300 + "b", str(tmp_path / "a")]
+    for name in names:
+        assert other(f"take Lock({name!r})") == "True"
+    for name in names:
+        assert not Lock(name).acquire(False)
+
+
+def test_a_waiter_gets_it(contend: Start) -> None:
+    """As soon as it is given back, and in the order in which they came."""
+    lock, first, second = Lock("a"), contend(), contend()
+    lock.acquire()
+    first.tell("take Lock('a')")
+    while not lock._door.mechanism._record.waiters():  # type: ignore[attr-defined]  # nothing else tells of it
+        time.sleep(0.001)
+    second.tell("take Lock('a')")
+    lock.release()
+    assert first.answer() == "True"
+    first("give Lock('a')")
+    assert second.answer() == "True"
+
+
+def test_holder_is_killed(contend: Start) -> None:
+    """The next owner has it, and knows; the one after that does not."""
+    other, lock = contend(), Lock("a")
+    assert other("take Lock('a')") == "True"
+    assert not lock.acquire(False)
+    other.die()
+    assert lock.acquire(timeout=WATCHDOG)
+    assert lock.recovered
+    lock.release()
+    with lock:
+        assert not lock.recovered
+
+
+def test_waiter_of_a_holder_that_is_killed(contend: Start) -> None:
+    """It waits in the kernel, which wakes it."""
+    holder, waiter = contend(), contend()
+    holder("take Lock('a')")
+    waiter.tell("take Lock('a')")
+    holder.await_waiter("Lock('a')")
+    holder.die()
+    assert waiter.answer() == "True"
+    assert waiter("tell Lock('a')").startswith("True ")
+
+
+def test_holder_is_killed_and_its_child_lives(contend: Start) -> None:
+    """The child that it had forked does not keep the lock."""
+    other, lock = contend(), Lock("a")
+    other("take Lock('a')")
+    child = other.fork()
+    other.die()
+    assert lock.acquire(timeout=WATCHDOG)
+    assert lock.recovered
+    os.kill(child, 0)  # raises if it had gone
+    lock.release()
+
+
+@pytest.mark.parametrize("spec", ["Lock('a')", "RLock('a')", "RWLock('a').write()"])
+def test_a_fork_holds_nothing_and_frees_nothing(spec: str, contend: Start) -> None:
+    """A child that leaves, or that releases what it never had."""
+    other, holder = contend(), contend()
+    holder(f"take {spec}")
+    holder.fork()
+    assert other(f"try {spec}") == "False"
+    pid = holder("run os.fork() or lock(" + repr(spec) + ").acquire(False) or os._exit(7)")
+    assert os.WEXITSTATUS(int(holder(f"run os.waitpid({pid}, 0)[1]"))) == 7
+    assert other(f"try {spec}") == "False"
+    assert holder(f"give {spec}") == "None"
+    assert other(f"try {spec}") == "True"
+
+
+def test_threads_exclude_each_other(tmp_path: Path) -> None:
+    """By equal objects of one process; nothing is lost."""
+    count = tmp_path / "count"
+    count.write_text("0")
+
+    def add() -> None:
+        lock = Lock("a")
+        for _ in range(50):
+            with lock:
+                count.write_text(str(int(count.read_text()) + 1))
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert count.read_text() == "400"
+
+
+def _add(lock: Lock, path: str, times: int) -> None:
+    threads = [threading.Thread(target=_add_alone, args=(lock, path, times)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _add_alone(lock: Lock, path: str, times: int) -> None:
+    for _ in range(times):
+        with lock:
+            value = int(Path(path).read_text())
+            Path(path).write_text(str(value + 1))
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("name", ["a", None])
+def test_processes_and_threads_count(method: str, name: str | None, tmp_path: Path) -> None:
+    """Eight hundred increments of 4 processes with 4 threads each, of a lock that was given as an argument."""
+    count = tmp_path / "count"
+    count.write_text("0")
+    lock = Lock(name)
+    context: Any = multiprocessing.get_context(method)
+    processes = [context.Process(target=_add, args=(lock, str(count), 50)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+        process.close()
+    assert count.read_text() == "800"
+
+
+def _note_order(lock: Lock, path: str, number: int) -> int:
+    with lock, open(path, "a+", encoding="ascii") as file:
+        file.write(f"<{number}")
+        file.flush()
+        file.write(f"{number}>")
+    return number
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_argument_of_a_task(method: str, tmp_path: Path) -> None:
+    """Where a lock of ``multiprocessing`` must be inherited."""
+    path = tmp_path / "order"
+    with forkful.Pool(3, context=method) as pool:
+        lock = Lock()
+        results = [pool.apply_async(_note_order, (lock, str(path), number)) for number in range(30)]
+        del lock
+        assert [result.get(WATCHDOG) for result in results] == list(range(30))
+    text = path.read_text("ascii")
+    assert "<<" not in text
+    assert text.count("<") == 30
+
+
+def test_holder(contend: Start) -> None:
+    """Who it is, alive; also one that is stopped; and nobody."""
+    other, lock = contend(), Lock("a")
+    assert lock.holder() is None
+    other("take Lock('a')")
+    holder = lock.holder()
+    assert holder is not None
+    assert (holder.pid, holder.thread, holder.stopped) == (other.pid, other.pid, False)
+    assert "forkful" in holder.command
+    assert holder.since is not None
+    assert abs(holder.since - time.time()) < WATCHDOG
+    other.signal(signal.SIGSTOP)
+    try:
+        assert not lock.acquire(timeout=0.1)
+        holder = lock.holder()
+        assert holder is not None
+        assert (holder.pid, holder.stopped) == (other.pid, True)
+    finally:
+        other.signal(signal.SIGCONT)
+    other.die()
+    assert lock.holder() is None
+    with lock:
+        own = lock.holder()
+        assert own is not None
+        assert (own.pid, own.thread) == (os.getpid(), threading.get_native_id())
+
+
+def test_fence(contend: Start) -> None:
+    """It grows with each acquisition, whoever it is."""
+    other, lock = contend(), Lock("a")
+    assert lock.fence is None
+    numbers: list[int] = []
+    for _ in range(3):
+        with lock:
+            assert lock.fence is not None
+            numbers.append(lock.fence)
+        other("take Lock('a')")
+        numbers.append(int(other("tell Lock('a')").split()[1]))
+        other("give Lock('a')")
+    assert numbers == sorted(set(numbers))
+
+
+def test_fence_grows_though_the_record_is_lost(folder: Path) -> None:
+    """As by a restart of the machine, where the folder is in memory."""
+    lock = Lock("a")
+    with lock:
+        before = lock.fence
+    assert before is not None
+    for file in folder.iterdir():
+        file.unlink()
+    with lock:
+        assert lock.fence is not None
+        assert lock.fence > before
+
+
+def test_release_by_one_who_does_not_hold_it(contend: Start) -> None:
+    """An error, whoever has it; also as the standard library's."""
+    other, lock = contend(), Lock("a")
+    other("take Lock('a')")
+    for kind in (LockError, RuntimeError, ValueError):
+        with pytest.raises(kind, match="'a' is not held by this process"):
+            lock.release()
+    assert other("give Lock('a')") == "None"
+
+
+def test_recursion() -> None:
+    """By the thread that has it, whichever object it uses; another thread waits."""
+    lock = RLock("a")
+    with lock, RLock("a"):
+        assert lock.acquire(False)
+        had: list[bool] = []
+        thread = threading.Thread(target=lambda: had.append(lock.acquire(timeout=0.05)))
+        thread.start()
+        thread.join()
+        assert had == [False]
+        lock.release()
+    with pytest.raises(LockError, match="not held by this thread"):
+        lock.release()
+    assert not lock._door.holders
+
+
+def test_rlock_of_another_thread() -> None:
+    """Only its own thread releases it; a `Lock` any."""
+    lock, plain = RLock("a"), Lock("b")
+    lock.acquire()
+    plain.acquire()
+    errors: list[BaseException] = []
+
+    def release() -> None:
+        plain.release()
+        try:
+            lock.release()
+        except LockError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    thread.join()
+    assert len(errors) == 1
+    assert plain.acquire(False)
+    plain.release()
+    lock.release()
+
+
+def test_a_timeout_leaves_nothing_behind(contend: Start) -> None:
+    """What gave up is not given the lock later, and keeps it from nobody."""
+    other, third, lock = contend(), contend(), Lock("a")
+    other("take Lock('a')")
+    for _ in range(20):
+        assert not lock.acquire(timeout=0.001)
+    assert threading.active_count() <= 2  # one waits in the kernel for all of them
+    third.tell("take Lock('a')")
+    other("give Lock('a')")
+    assert third.answer() == "True"
+    third("give Lock('a')")
+    assert lock.acquire(timeout=WATCHDOG)
+    lock.release()
+
+
+@pytest.mark.parametrize("timeout", [None, WATCHDOG])
+def test_wait_is_interrupted(timeout: float | None, contend: Start) -> None:
+    """By Ctrl-C: the lock is nobody's here, and the next one gets it."""
+    other, lock = contend(), Lock("a")
+    other("take Lock('a')")
+
+    def interrupt() -> None:
+        other.await_waiter("Lock('a')")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire(timeout=timeout)
+    thread.join()
+    third = contend()
+    third.tell("take Lock('a')")
+    other("give Lock('a')")
+    assert third.answer() == "True"
+    assert not lock._door.holders
+
+
+def test_tasks_exclude_each_other() -> None:
+    """Of one event loop; a wait that is cancelled leaves nothing behind."""
+
+    async def main() -> list[str]:
+        lock, steps = Lock("a"), []
+
+        async def work(name: str) -> None:
+            async with lock:
+                steps.append(name)
+                await asyncio.sleep(0)
+                steps.append(name)
+
+        async with asyncio.TaskGroup() as group:
+            for name in "abc":
+                group.create_task(work(name))
+        async with lock:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await lock.acquire_async()
+        async with asyncio.timeout(WATCHDOG):
+            async with lock:
+                steps.append("d")
+        return steps
+
+    steps = asyncio.run(main())
+    assert steps[0::2][:3] == steps[1::2][:3]
+    assert sorted(steps) == [*"aabbccd"]
+
+
+def test_task_waits_for_another_program(contend: Start) -> None:
+    """The event loop goes on meanwhile."""
+    other = contend()
+    other("take Lock('a')")
+
+    async def main() -> int:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            for _ in range(3):
+                await asyncio.sleep(0)
+                ticks += 1
+            other("give Lock('a')")
+
+        ticking = asyncio.create_task(tick())
+        async with Lock("a"):
+            await ticking
+        return ticks
+
+    assert asyncio.run(main()) == 3
+
+
+def test_deadlock_of_two_programs(contend: Start) -> None:
+    """One that waits for the other, which waits for it, is told."""
+    one, two = contend(), contend()
+    one("take Lock('a')")
+    two("take Lock('b')")
+    one.tell("take Lock('b')")
+    two.tell("take Lock('a')")
+    ready = select.select([one, two], [], [], WATCHDOG)[0]
+    assert ready
+    for contender in ready:  # whichever has found it first, or both
+        kind, text = contender.answer().split(" ", 1)
+        assert kind == "DeadlockError"
+        assert f"pid {(two if contender is one else one).pid}" in text
+        assert "which waits for lock" in text
+
+
+def test_deadlock_with_oneself(contend: Start) -> None:
+    """A thread that takes again what is not to be taken twice, in a program that has no other."""
+    other = contend()
+    other("take Lock('a')")
+    kind, text = other("take Lock('a')").split(" ", 1)
+    assert kind == "DeadlockError"
+    assert "use an RLock" in text
+
+
+def test_deadlock_of_two_threads() -> None:
+    """Of one program."""
+    first, second = Lock("a"), Lock("b")
+    barrier = threading.Barrier(2)
+    errors: list[DeadlockError] = []
+
+    def work(one: Lock, other: Lock) -> None:
+        with one:
+            barrier.wait()
+            try:
+                with other:
+                    pass
+            except DeadlockError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in ((first, second), (second, first))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors
+    assert "another thread of this process" in str(errors[0])
+
+
+def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:
+    """However long it takes."""
+    other = contend()
+    other("take Lock('b')")
+    with Lock("a"):
+        assert not Lock("b").acquire(timeout=1.3)
+
+
+def test_a_free_lock_is_had_after_a_time_out(contend: Start, tmp_path: Path) -> None:
+    """Though a thread of ours still waits in the kernel for one that has given up."""
+    lock = Lock(tmp_path / "file.lock")
+    for _ in range(30):
+        other = contend()
+        other(f"take Lock({str(tmp_path / 'file.lock')!r})")
+        assert not lock.acquire(timeout=0.001)
+        other.kill()
+        assert lock.acquire(False)
+        lock.release()
+    assert contend()(f"try Lock({str(tmp_path / 'file.lock')!r})") == "True"
+
+
+def test_time_outs_and_others_of_one_process(contend: Start) -> None:
+    """Threads that wait for a moment, for ever, and not at all: one at a time has it, and none is forgotten."""
+    other, lock, inside = contend(), Lock("a"), []
+    stop = threading.Event()
+
+    def work(timeout: float | None) -> None:
+        while not stop.is_set():
+            if lock.acquire(timeout != 0, timeout):
+                inside.append(1)
+                assert len(inside) == 1
+                inside.pop()
+                lock.release()
+
+    threads = [threading.Thread(target=work, args=(timeout,)) for timeout in (0, 0.0001, 0.001, None, 0.0001, None)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        other("take Lock('a')")
+        assert not inside
+        other("give Lock('a')")
+    stop.set()
+    for thread in threads:
+        thread.join(WATCHDOG)
+        assert not thread.is_alive()
+    assert other("try Lock('a')") == "True"
+
+
+# The file.
+
+
+def test_file_is_replaced_while_it_is_waited_for(contend: Start, tmp_path: Path) -> None:
+    """Whoever gets the lock has the one that others find."""
+    path = tmp_path / "file.lock"
+    holder, waiter = contend(), contend()
+    spec = f"Lock({str(path)!r})"
+    holder(f"take {spec}")
+    waiter.tell(f"take {spec}")
+    holder.await_waiter(spec)
+    path.rename(tmp_path / "away")
+    third = contend()
+    assert third(f"take {spec}") == "True"  # the file is new
+    kind, text = holder(f"give {spec}").split(" ", 1)
+    assert kind == "LockLost"
+    assert "removed or replaced" in text
+    third(f"give {spec}")
+    assert waiter.answer() == "True"
+    assert third(f"try {spec}") == "False"
+
+
+@pytest.mark.parametrize("what", ["link", "fifo", "directory"])
+def test_file_that_is_no_file(what: str, tmp_path: Path) -> None:
+    """It is refused, before and after it was one."""
+    path = tmp_path / "file.lock"
+    lock = Lock(path)
+    with lock:
+        pass
+    path.unlink()
+    if what == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    for one in (lock, Lock(path)):
+        with pytest.raises(LockError, match=str(path)):
+            one.acquire(False)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_content_is_left_alone(tmp_path: Path) -> None:
+    """A file of the user's may be locked: nothing is written into it."""
+    path = tmp_path / "data.txt"
+    path.write_text("precious")
+    with Lock(path):
+        assert path.read_text() == "precious"
+    assert path.read_text() == "precious"
+
+
+def test_files_are_private(folder: Path, tmp_path: Path) -> None:
+    """To the user."""
+    with Lock("a"), Lock(tmp_path / "new.lock"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        for file in (*folder.iterdir(), tmp_path / "new.lock"):
+            assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_folder_of_others(folder: Path) -> None:
+    """It is not used."""
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(LockError, match="others can write or read there"):
+        Lock("a")
+
+
+@pytest.mark.parametrize("names", [1000])
+def test_many_names(names: int) -> None:
+    """Neither descriptors nor memory grow with names that are used no more."""
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(names):
+        with Lock(f"name {number}"):
+            pass
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+def test_anonymous_locks_leave_nothing(folder: Path, contend: Start) -> None:
+    """Not when they are dropped, nor when their maker ends; what a killed one left goes with the next."""
+    for _ in range(3):
+        Lock().acquire(False)
+        with Lock():
+            pass
+    assert len(list(folder.iterdir())) == 3  # held for ever
+    other = contend()
+    other("take Lock()")
+    assert len(list(folder.iterdir())) == 4
+    other.die()
+    assert contend()("take Lock()") == "True"
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_anonymous_lock_whose_maker_has_ended(contend: Start) -> None:
+    """An error that says so."""
+    other = contend()
+    packed = bytes.fromhex(other("run __import__('pickle').dumps(lock('Lock()')).hex()"))
+    other.die()
+    contend()("take Lock()")
+    with pytest.raises(LockLost, match="give the lock a name"):
+        pickle.loads(packed).acquire()
+
+
+# What cannot be.
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("a/b", ValueError, "write ./a/b"),
+        ("", ValueError, "must not be empty"),
+        ("a\0b", ValueError, "null character"),
+        (5, TypeError, "named by a str"),
+        ("mysql://host/a", ValueError, "no engine for locks at mysql://"),
+        ("/no/such/directory/a.lock", LockError, "directory does not exist"),
+        ("/dev/null", LockError, "not a regular file"),
+        ("/tmp", LockError, "is a directory"),
+    ],
+)
+def test_bad_names(name: Any, kind: type[Exception], text: str) -> None:
+    """One clear error each."""
+    with pytest.raises(kind, match=text):
+        Lock(name).acquire(False)
+
+
+@pytest.mark.parametrize(("timeout", "kind"), [("1", TypeError), (float("nan"), ValueError), (True, TypeError)])
+def test_bad_timeouts(timeout: Any, kind: type[Exception]) -> None:
+    """One clear error each."""
+    with pytest.raises(kind, match="number of seconds"):
+        Lock("a").acquire(timeout=timeout)

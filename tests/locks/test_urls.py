@@ -1,0 +1,119 @@
+"""What URLs of locks say, and what they never show."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from forkful.errors import EngineUnavailable
+from forkful.locks import Lock
+from forkful.locks._place import find_place, mask
+from forkful.locks._url import split_postgres, split_redis
+
+
+@pytest.mark.parametrize(
+    ("url", "client", "server", "name", "lease"),
+    [
+        ("redis://host/stock", "redis://host/0", "host:6379", "stock", 30),
+        ("redis://host:1234/2/stock", "redis://host:1234/2", "host:1234", "stock", 30),
+        ("redis://u:p%40@[::1]/stock", "redis://u:p%40@[::1]/0", "[::1]:6379", "stock", 30),
+        ("rediss://host/a%2Fb?lease=2.5&ssl_ca_certs=x", "rediss://host/0?ssl_ca_certs=x", "host:6379", "a/b", 2.5),
+        ("redis:///stock", "redis:///0", "localhost:6379", "stock", 30),
+        ("redis://host/0/7", "redis://host/0", "host:6379", "7", 30),
+        ("unix:///run/redis.sock?lock=stock&db=3", "unix:///run/redis.sock?db=3", "unix:/run/redis.sock", "stock", 30),
+    ],
+)
+def test_redis(url: str, client: str, server: str, name: str, lease: float) -> None:
+    assert split_redis(url) == (client, server, name, lease)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis://host", "no name"),
+        ("redis://host/", "no name"),
+        ("redis://host/2", "a number alone is a database's"),
+        ("redis://host/2/", "no name"),
+        ("redis://host/a/b", "number of a database"),
+        ("redis://host/stock?lease=no", "lease is a number of seconds"),
+        ("redis://host/stock?lease=0", "lease is a number of seconds"),
+        ("redis://host/stock?lease=nan", "lease is a number of seconds"),
+        ("redis://host/?lock=stock", "redis://HOST/stock"),
+        ("redis://host:port/stock", "%3A"),
+        ("redis://:sec/ret@host/stock", "%2F"),
+        ("unix:///run/redis.sock", "lock=NAME"),
+    ],
+)
+def test_redis_says_what_is_wrong(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        split_redis(url)
+    assert "ret" not in str(caught.value)
+
+
+def test_postgres() -> None:
+    assert split_postgres("postgresql://u@h:1/db?lock=a%20b") == ("postgresql://u@h:1/db", "a b")
+    assert split_postgres("postgres:///db?sslmode=require&lock=a&port=5")[0] == "postgres:///db?sslmode=require&port=5"
+    for url in ("postgresql://host/db", "postgresql://host/db?lock=", "postgresql://host/db?sslmode=require"):
+        with pytest.raises(ValueError, match=r"write postgresql://HOST/DB\?lock=NAME"):
+            split_postgres(url)
+
+
+def test_postgres_asks_libpq() -> None:
+    pytest.importorskip("psycopg", exc_type=ImportError)
+    with pytest.raises(ValueError, match="colour"):
+        Lock("postgresql://host/db?lock=a&colour=blue")
+    with pytest.raises(ValueError, match="libpq") as caught:
+        Lock("postgresql://user:secret%zz@host/db?lock=a")
+    assert "zz" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/mail@home", None),
+        ("redis://[::1]:6379/mail@home", None),
+        ("redis://user@host/name", None),
+        ("postgresql://one:1,two:2/db?lock=a@b", None),
+        ("redis://user:secret@host:1/name", "redis://user:***@host:1/name"),
+        ("redis://:sec/ret@host/name", "redis://:***@host/name"),
+        ("redis://:sec@ret@host/name", "redis://:***@host/name"),
+        ("postgresql://u:sec,ret@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://u:sec#ret@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://h/db?password=secret&lock=a", "postgresql://h/db?password=***&lock=a"),
+        ("postgresql://h/db?lock=a&sslpassword=secret", "postgresql://h/db?lock=a&sslpassword=***"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str | None) -> None:
+    assert mask(url) == (shown or url)
+
+
+def test_nothing_shows_the_password() -> None:
+    pytest.importorskip("redis")
+    lock = Lock("redis://user:secret@host/stock")
+    place = find_place("redis://user:secret@host/stock")
+    assert lock.name == "redis://user:***@host/stock"
+    for text in (repr(lock), repr(place), str(place), place.describe()):
+        assert "secret" not in text
+        assert "user:***@host/stock" in text
+    assert pickle.loads(pickle.dumps(lock)) == lock  # by the whole URL
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [("redis://host/a", "redis", "forkful[redis]"), ("postgresql://h/d?lock=a", "psycopg", "forkful[postgresql]")],
+)
+def test_missing_library(monkeypatch: pytest.MonkeyPatch, url: str, module: str, extra: str) -> None:
+    for name in [name for name in sys.modules if name in ("forkful.locks._redis", "forkful.locks._postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EngineUnavailable) as caught:
+        Lock(url)
+    assert f'pip install "{extra}"' in str(caught.value)
+
+
+def test_no_engine_is_imported_for_a_file() -> None:
+    program = "import sys; from forkful.locks import Lock; Lock('x'); print({'redis', 'psycopg'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "set()\n"
