@@ -12,8 +12,9 @@ import os
 import signal
 
 from . import cgroups
+from .processes import start_of
 
-Relative = tuple[int, bytes]  # a pid, and when that process began, in the kernel's own words: together they name one
+Relative = tuple[int, int]  # a pid, and when that process began
 
 
 def find_family(pid: int | None) -> list[Relative]:
@@ -22,8 +23,8 @@ def find_family(pid: int | None) -> list[Relative]:
     parents = [] if pid is None else [pid]
     while parents:
         for child in _children_of(parents.pop()):
-            began = _began(child)
-            if began:
+            began = start_of(child)
+            if began is not None:
                 family.append((child, began))
                 parents.append(child)
     return family
@@ -32,7 +33,7 @@ def find_family(pid: int | None) -> list[Relative]:
 def end_family(family: list[Relative]) -> None:
     """SIGKILL for those of *family* that have not ended."""
     for pid, began in family:
-        if _began(pid) == began:
+        if start_of(pid) == began:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter: it has become another user's
                 os.kill(pid, signal.SIGKILL)
 
@@ -44,13 +45,3 @@ def _children_of(pid: int) -> list[int]:
         for thread in os.listdir(f"/proc/{pid}/task"):
             children += map(int, cgroups.read(f"/proc/{pid}/task/{thread}/children").split())
     return children
-
-
-def _began(pid: int) -> bytes:
-    """Empty if it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return b""
-    return b"" if fields[0] in b"ZX" else fields[19]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from . import (
     bootstrap,
-    cgroups,
     children,
     codec,
     family,
@@ -28,6 +27,7 @@ from . import (
     molded,
     oom,
     output,
+    processes,
     signals,
     spawn,
 )
@@ -270,7 +270,7 @@ class Supervisor:
         if post.child is not None and post.is_open:
             post.condemned = True
             post.family = family.find_family(post.child.pid)
-            if signals.TRACE_SIGNAL is None or _is_stopped(post.child.pid):
+            if signals.TRACE_SIGNAL is None or processes.is_stopped(post.child.pid):
                 post.child.put_down()
             else:
                 post.child.kill(signals.TRACE_SIGNAL)
@@ -279,8 +279,3 @@ class Supervisor:
         """No more workers will be started."""
         if self.start_method == "forkserver":
             molded.release_mold(self)
-
-
-def _is_stopped(pid: int | None) -> bool:
-    """Whether process *pid* is stopped, by a signal or a debugger; False where the system has no such file."""
-    return cgroups.read(f"/proc/{pid}/stat").rpartition(") ")[2][:1] in {"T", "t"}

@@ -19,6 +19,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from .._core.processes import is_stopped
 from ..errors import LockError, LockLost
 from . import _who
 from ._place import Place
@@ -197,7 +198,7 @@ class PostgresLock:
         pid, host = int(ours[1]), ours[2]
         if label != _label(pid):
             return _who.Holder(pid, host, None, since, "", stopped=False)
-        return _who.Holder(pid, host, None, since, _who.command_of(pid), _who.is_stopped(pid))
+        return _who.Holder(pid, host, None, since, _who.command_of(pid), is_stopped(pid))
 
     def disown(self) -> None:
         """In a forked child: the session is the parent's.

@@ -31,6 +31,7 @@ from redis.exceptions import AuthenticationError, LockNotOwnedError, RedisError
 from redis.lock import Lock
 from redis.retry import Retry
 
+from .._core.processes import is_stopped
 from ..errors import LockError, LockLost
 from . import _who
 from ._place import Place
@@ -199,7 +200,7 @@ class RedisLock:
         noted = json.loads(who)
         pid, host, owner = noted["pid"], noted["host"], noted["owner"]
         thread = None if owner is None else _who.thread_of(owner)
-        stopped = host == socket.gethostname() and _who.is_stopped(pid)
+        stopped = host == socket.gethostname() and is_stopped(pid)
         return _who.Holder(pid, host, thread, noted["since"], noted["command"], stopped)
 
     def disown(self) -> None:

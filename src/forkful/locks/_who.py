@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import NamedTuple
 
+from .._core import processes
+
 _TASK = 1 << 62  # added to what names a task of asyncio; a thread is named by its number in the kernel
 
 _SHOWN = 100  # characters of a command line in a message
@@ -61,7 +63,7 @@ def this_process() -> tuple[int, int]:
     global own
     if own is None:
         pid = os.getpid()
-        own = pid, start_of(pid) or 0
+        own = pid, processes.start_of(pid) or 0
     return own
 
 
@@ -72,38 +74,14 @@ def forget_process() -> None:
     own = None
 
 
-def _stat(pid: int) -> list[str] | None:
-    """The fields of ``/proc/PID/stat`` behind the command's name, which may hold anything; None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].decode("ascii").split()
-    except OSError:
-        return None
-
-
-def start_of(pid: int) -> int | None:
-    """When process *pid* began, in ticks since the machine did; None if it has ended, or cannot be told."""
-    fields = _stat(pid)
-    if fields is None or fields[0] in "ZX":
-        return None
-    return int(fields[19])
-
-
 def is_alive(pid: int, start: int) -> bool:
     """Whether the process that had this *pid* and began then has not ended."""
-    return start_of(pid) == start
+    return processes.start_of(pid) == start
 
 
 def is_able(pid: int) -> bool:
     """Whether process *pid* has neither ended nor been stopped."""
-    fields = _stat(pid)
-    return fields is not None and fields[0] not in "ZXTt"
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether process *pid* was stopped by a signal, or a debugger."""
-    fields = _stat(pid)
-    return fields is not None and fields[0] in "Tt"
+    return processes.state_of(pid) not in {"", "Z", "X", "T", "t"}
 
 
 def command_of(pid: int) -> str:
@@ -120,4 +98,4 @@ def describe_holder(pid: int, owner: int | None = None, since: int | None = None
     """What is known of a process that holds a lock."""
     thread = None if owner is None else thread_of(owner)
     when = None if since is None else since / 1e9
-    return Holder(pid, socket.gethostname(), thread, when, command_of(pid), is_stopped(pid))
+    return Holder(pid, socket.gethostname(), thread, when, command_of(pid), processes.is_stopped(pid))
