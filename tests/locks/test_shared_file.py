@@ -585,11 +585,6 @@ def test_lock_file_that_is_something_else(path: Path) -> None:
     assert (path.read_text(), guard.read_text()) == ('{"count": 1}', "somebody's notes\n")
 
 
-def test_busy_error_pickles() -> None:
-    error = pickle.loads(pickle.dumps(_shared_file.FileBusyError("a.txt was not free", lock="x")))
-    assert (str(error), error.lock) == ("a.txt was not free", "x")
-
-
 @pytest.mark.parametrize("module", [_shared_file, _json_text])
 def test_examples_in_docstrings(module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -15,6 +15,8 @@
      │   ├─ RemoteError                      it raised something that cannot be rebuilt here
      │   └─ UnpicklableError (MaybeEncodingError, TypeError)   its arguments or its result cannot be pickled
      ├─ LockError                            a lock cannot be had, or be given back
+     │   ├─ LockNotHeld (RuntimeError, ValueError)   yours: released by one who does not hold it
+     │   ├─ LockTimeout (TimeoutError)       a shared file was not free within its timeout=
      │   ├─ LockLost                         it was held, and others may have held it since
      │   ├─ DeadlockError                    who waits for it holds what its owner waits for
      │   └─ UnsafeFilesystem                 where its file is, locks are known not to exclude
@@ -47,6 +49,8 @@ __all__ = [
     "InitializerError",
     "LockError",
     "LockLost",
+    "LockNotHeld",
+    "LockTimeout",
     "PoolClosed",
     "PoolFull",
     "PoolTerminated",
@@ -126,6 +130,14 @@ class LockError(ForkfulError):
     """
 
     lock: str = ""
+
+
+class LockNotHeld(LockError, RuntimeError, ValueError):
+    """The lock was to be given back by one who does not hold it."""
+
+
+class LockTimeout(LockError, TimeoutError):
+    """Somebody else has the file, and has not let go of it within the time the caller gave."""
 
 
 class LockLost(LockError):

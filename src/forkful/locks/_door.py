@@ -22,16 +22,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..errors import LockError
+from ..errors import LockError, LockNotHeld
 from . import _who
 from ._anonymous import Making
 from ._place import Place
 
 LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
-
-
-class NotHeldError(LockError, RuntimeError, ValueError):
-    """The lock was to be given back by one who does not hold it."""
 
 
 class Mechanism(Protocol):
@@ -288,13 +284,13 @@ class Door:
         """One of those who had it, or *shared* it, has it no more.
 
         Raises:
-            NotHeldError: nobody here has it.
+            LockNotHeld: nobody here has it.
             LockLost: see the mechanism.
         """
         with self._mutex:
             if not self.holders or shared != self._shares:
                 way = "" if not self.holders else " to read" if shared else " to write"
-                raise NotHeldError(
+                raise LockNotHeld(
                     f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
                 )
             if self.holders > 1:
@@ -317,12 +313,12 @@ class Door:
         """Raise if it is held no more, though nobody has given it back.
 
         Raises:
-            NotHeldError: nobody here has it.
+            LockNotHeld: nobody here has it.
             LockLost: see the mechanism.
         """
         with self._mutex:
             if not self.holders:
-                raise NotHeldError(f"{self.what} is not held by this process, so it cannot be checked", lock=self.what)
+                raise LockNotHeld(f"{self.what} is not held by this process, so it cannot be checked", lock=self.what)
             self.mechanism.check()
 
     def disown(self) -> None:

@@ -6,8 +6,8 @@ import math
 from types import TracebackType
 from typing import Any
 
+from ..errors import LockNotHeld
 from . import _who
-from ._door import NotHeldError
 from ._doors import open_door
 from ._folder import lock_folder
 from ._place import ANONYMOUS, REMOTE, Place, Spec, find_place
@@ -239,7 +239,7 @@ class RLock(Base):
         """
         door = self._door
         if not door.depth or door.owner != _who.current():
-            raise NotHeldError(f"{door.what} is not held by this thread, so it cannot be released", lock=door.what)
+            raise LockNotHeld(f"{door.what} is not held by this thread, so it cannot be released", lock=door.what)
         door.depth -= 1
         if not door.depth:
             door.give_back()

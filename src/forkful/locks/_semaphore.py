@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from ..errors import LockError, LockLost
+from ..errors import LockError, LockLost, LockNotHeld
 from . import _sysv, _who
 from ._anonymous import Making, note_maker, sweep
-from ._door import NotHeldError
 from ._folder import lock_folder, open_file, prepare
 from ._lock import check_timeout
 from ._place import ANONYMOUS, NAMED, Place, Spec, find_place
@@ -134,7 +133,7 @@ class _Counter:
         owner = _who.current()
         with self._mutex:
             if not self._held:
-                raise NotHeldError(f"{self.describe()} is not held by this process, so it cannot be released")
+                raise LockNotHeld(f"{self.describe()} is not held by this process, so it cannot be released")
             own = next((at for at, (who, _) in enumerate(self._held) if who == owner), 0)
             with self._table():
                 _, position = self._held.pop(own)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-from ..errors import DeadlockError, LockError, LockLost
+from ..errors import DeadlockError, LockError, LockLost, LockTimeout
 from . import _who
 from ._json_text import Style, decode, encode
 from ._lock import Lock, check_timeout
@@ -39,10 +39,6 @@ class _Missing:
 
 
 MISSING: Final[Any] = _Missing()
-
-
-class FileBusyError(LockError, TimeoutError):
-    """Somebody else had the file for as long as the caller wanted to wait."""
 
 
 class _Opened:
@@ -185,9 +181,7 @@ class SharedFile:
         if not lock.acquire(timeout=self._timeout):
             holder = lock.holder()
             who = "somebody" if holder is None else holder.describe()
-            raise FileBusyError(
-                f"{path} was not free within {self._timeout:g} s: {who} has it; wait longer", lock=guard
-            )
+            raise LockTimeout(f"{path} was not free within {self._timeout:g} s: {who} has it; wait longer", lock=guard)
         try:
             opened = _Opened(lock, path, guard)
             raw = self._read(path)
