@@ -37,6 +37,8 @@ from forkful.errors import (
 
 CLASSES: list[type[ForkfulError]] = [getattr(forkful.errors, name) for name in forkful.errors.__all__]
 OTHERS: dict[str, type] = {
+    "RuntimeError": RuntimeError,
+    "builtin TimeoutError": TimeoutError,
     "ValueError": ValueError,
     "TypeError": TypeError,
     "TimeoutError": multiprocessing.TimeoutError,

@@ -16,7 +16,7 @@
      │   └─ UnpicklableError (MaybeEncodingError, TypeError)   its arguments or its result cannot be pickled
      ├─ LockError                            a lock cannot be had, or be given back
      │   ├─ LockNotHeld (RuntimeError, ValueError)   yours: released by one who does not hold it
-     │   ├─ LockTimeout (TimeoutError)       a shared file was not free within its timeout=
+     │   ├─ LockTimeout (builtin TimeoutError)   a shared file was not free within its timeout=
      │   ├─ LockLost                         it was held, and others may have held it since
      │   ├─ DeadlockError                    who waits for it holds what its owner waits for
      │   └─ UnsafeFilesystem                 where its file is, locks are known not to exclude
