@@ -152,3 +152,19 @@ def test_pickling() -> None:
     assert pickle.loads(pickle.dumps(lock)) == lock != Lock("a")
     with pytest.raises(TypeError, match="send the RWLock"):
         pickle.dumps(lock.read())
+
+
+def test_reader_after_a_writer_that_gave_up(contend: Start) -> None:
+    """Of one process: what the writer had asked the kernel for must not become the reader's, nor end what he holds."""
+    other, lock = contend(), RWLock("a")
+    for _ in range(20):
+        other(f"take {READ}")
+        assert not lock.write().acquire(timeout=0.001)
+        early = lock.read().acquire(False)
+        other(f"give {READ}")
+        assert early or lock.read().acquire(timeout=WATCHDOG)
+        assert other(f"try {WRITE}") == "False"
+        lock.read().release()
+        assert other(f"take {WRITE}") == "True"
+        assert not lock.read().acquire(False)
+        other(f"give {WRITE}")

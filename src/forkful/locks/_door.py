@@ -114,6 +114,7 @@ class Door:
         self._mutex = threading.RLock()  # a signal handler may use the lock that it has interrupted
         self._queue: deque[Ticket] = deque()
         self._porter: Ticket | threading.Thread | None = None  # who waits at the mechanism
+        self._porter_shares = False  # how it is to have it
         self._kept: Door | None = None  # itself while it is held: then it stays, whoever drops the lock
 
     # Taking.
@@ -124,7 +125,7 @@ class Door:
             if self.holders:
                 if not (shared and self._shares) or self._queue or self.mechanism.is_wanted():
                     return False
-            elif self._queue or (self._porter is not None and not self.mechanism.is_patient):
+            elif self._queue or (self._porter is not None and not self._may_pass(shared=shared)):
                 return False
             else:
                 try:
@@ -138,6 +139,13 @@ class Door:
             self.holders += 1
             self.owner = owner
             return True
+
+    def _may_pass(self, *, shared: bool) -> bool:
+        """Whether a porter that waits for nobody any more is no obstacle: it asks for the same, which the kernel takes for one.
+
+        If it asked for another way to hold the lock, its turn would change, or end, what is held by then.
+        """
+        return self.mechanism.is_patient and self._porter_shares == shared
 
     def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
         """Take it, waiting for at most *timeout* seconds; whether it was had.
@@ -225,7 +233,7 @@ class Door:
 
     def _send_porter(self, *, shared: bool) -> None:
         thread = threading.Thread(target=self._carry, args=(shared,), daemon=True, name="forkful-lock")
-        self._porter = thread
+        self._porter, self._porter_shares = thread, shared
         try:
             thread.start()
         except RuntimeError as error:  # no thread to be had
