@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ..errors import LockError, LockNotHeld
 from . import _who
@@ -203,20 +203,20 @@ class Door:
 
     def line_up(self, ticket: Ticket) -> Any:
         """Put *ticket* at the end of the queue; what to give to `leave`, which must follow, whatever is raised."""
-        self._refuse_inside()
+        if self._mutex._is_owned():
+            self._refuse_inside()
         with self._mutex:
             self._queue.append(ticket)
             listed = self.mechanism.enlist(ticket.owner)
             self._advance()
             return listed
 
-    def _refuse_inside(self) -> None:
+    def _refuse_inside(self) -> NoReturn:
         """A signal handler that has interrupted its own thread in here cannot wait: what it waits for is below it."""
-        if self._mutex._is_owned():
-            raise RuntimeError(
-                f"a signal handler has interrupted its own thread while that was taking or releasing {self.what}, and cannot "
-                f"use that lock; have it set a flag, or try with block=False"
-            )
+        raise RuntimeError(
+            f"a signal handler has interrupted its own thread while that was taking or releasing {self.what}, and cannot "
+            f"use that lock; have it set a flag, or try with block=False"
+        )
 
     def leave(self, ticket: Ticket, listed: Any, *, wanted: bool = True) -> bool:
         """The end of a wait; whether the lock was had, and is still *wanted*: else it is given back."""
@@ -226,7 +226,7 @@ class Door:
             elif not wanted:  # it came as the wait was interrupted
                 if self._porter is ticket:
                     self._porter = None
-                self._give_back(shared=ticket.shared)
+                self._give_back()
             if listed is not None:
                 self.mechanism.delist(listed)
             return ticket.granted and wanted
@@ -333,14 +333,17 @@ class Door:
             LockNotHeld: nobody here has it.
             LockLost: see the mechanism.
         """
-        self._refuse_inside()
+        if self._mutex._is_owned():
+            self._refuse_inside()
         with self._mutex:
-            self._give_back(shared=shared)
+            if not self.holders or shared != self._shares:
+                way = "" if not self.holders else " to read" if shared else " to write"
+                raise LockNotHeld(
+                    f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
+                )
+            self._give_back()
 
-    def _give_back(self, *, shared: bool) -> None:
-        if not self.holders or shared != self._shares:
-            way = "" if not self.holders else " to read" if shared else " to write"
-            raise LockNotHeld(f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what)
+    def _give_back(self) -> None:
         if self.holders > 1:
             self.holders -= 1
             return

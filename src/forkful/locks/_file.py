@@ -23,7 +23,7 @@ from ._anonymous import Making, note_maker, sweep
 from ._deadlock import Node, explain_circle, find_circle, survey_folder
 from ._folder import VARIABLE, open_file, prepare
 from ._place import ANONYMOUS, PATH, Place
-from ._record import FENCE, HEIR, LAST, OWNER, PID, SHARED, SINCE, START, Entry, Record
+from ._record import FENCE, HEIR, OWNER, PID, SHARED, SINCE, START, Entry, Record
 
 # Byte ranges for ``fcntl`` locks of an open file description: far beyond what the file holds, and nothing to do with flock.
 _TURNSTILE: Final = 1 << 40
@@ -126,10 +126,9 @@ class FileLock:
             except BlockingIOError:
                 return False
             if self._is_there():
-                break
+                self.note(owner, shared=shared)
+                return True
             self._reopen()
-        self.note(owner, shared=shared)
-        return True
 
     def take(self, *, shared: bool = False) -> None:
         """Wait in the kernel until it is had.  `note` must follow or, whatever is raised, `give_back`."""
@@ -139,6 +138,8 @@ class FileLock:
 
     def _wait(self, record: Record, *, shared: bool) -> None:
         """Wait in line."""
+        if shared:
+            record.words[SHARED] = 1
         heir = _range_lock(self._fd, _TURNSTILE, wait=False)
         if not heir:  # there is one, who is the next: it may be about to take what is free at this moment
             try:
@@ -214,16 +215,15 @@ class FileLock:
             return
         pid, start = _who.own or _who.this_process()
         now = _since_epoch()
-        if words[LAST] != pid:
-            words[LAST], words[START] = pid, start
+        words[START] = start
         words[OWNER] = owner
         words[SINCE] = now
         words[PID] = pid
         self._alone = True
         # Never behind the time, so that it grows even where a record was lost, as with a restart of the machine, or where
         # others who use the same file have a record of their own.
-        before = words[FENCE]
-        self.fence = words[FENCE] = max(before + 1 if before < _FENCE_MOST else 0, now // 1000)
+        fence, least = words[FENCE] + 1, now // 1000
+        self.fence = words[FENCE] = fence if least <= fence < _FENCE_MOST else least
 
     # Who waits, for those who look.
 

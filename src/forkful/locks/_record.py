@@ -3,7 +3,7 @@
 It never decides who holds the lock: the kernel does.  Everything is written by whoever holds what guards it, so that no
 reader can be misled for longer than that takes:
 
-- ``FENCE``, ``PID`` … ``SINCE``, ``LAST``: by the exclusive holder, between taking the kernel's lock and giving it back.
+- ``FENCE``, ``PID`` … ``SINCE``: by the exclusive holder, between taking the kernel's lock and giving it back.
   ``PID`` is cleared just before it is given back: who finds it set upon taking the lock knows that the last owner died.
 - ``HEIR``: by whoever holds the kernel's *turnstile* (see ``_file.py``).
 - ``MAKER``, ``MAKER_START``: by the process that has made an anonymous lock.
@@ -20,9 +20,9 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-FENCE, PID, START, OWNER, SINCE, LAST, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED = range(11)
+FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED = range(10)
 SIZE = 4096
-_NAME_AT, _NAME_MOST = 11 * 8, 424
+_NAME_AT, _NAME_MOST = 10 * 8, 432
 _TABLE_AT = 64  # words
 _ENTRY = 4  # words
 ROOM = (SIZE // 8 - _TABLE_AT) // _ENTRY  # waiters that are shown
