@@ -101,9 +101,9 @@ class Contender:
         self.forked.append(pid)
         return pid
 
-    def await_waiter(self, spec: str) -> None:
-        """Until somebody waits for what it holds."""
-        while self(f"run len(lock({spec!r})._door.mechanism._record.waiters())") == "0":
+    def await_waiter(self, spec: str, count: int = 1) -> None:
+        """Until so many wait for what it holds."""
+        while int(self(f"run len(lock({spec!r})._door.mechanism._record.waiters())")) < count:
             time.sleep(0.001)  # nothing else tells of it
 
     def signal(self, number: int) -> None:

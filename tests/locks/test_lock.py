@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import pickle
 import select
+import shutil
 import signal
 import threading
 import time
@@ -474,7 +476,61 @@ def test_time_outs_and_others_of_one_process(contend: Start) -> None:
     assert other("try Lock('a')") == "True"
 
 
+def test_a_handler_that_interrupts_its_own_thread(contend: Start) -> None:
+    """In the midst of taking the lock it cannot have it, and is told so where it would wait."""
+    lock, other = Lock("a"), contend()
+    with lock._door._mutex:  # where a signal handler may come
+        assert not lock.acquire(False)
+        with pytest.raises(RuntimeError, match="a signal handler has interrupted"):
+            lock.acquire()
+        with pytest.raises(RuntimeError, match="a signal handler has interrupted"):
+            lock.release()
+    with lock:
+        assert other("try Lock('a')") == "False"
+
+
+def test_nobody_holds_the_object(contend: Start) -> None:
+    """The lock is held until it is released, by another object or by the end of the process."""
+    other = contend()
+    Lock("a").acquire()
+    gc.collect()
+    assert other("try Lock('a')") == "False"
+    Lock("a").release()
+    assert other("try Lock('a')") == "True"
+
+
+def test_wait_for_oneself_with_a_time_out() -> None:
+    """It means to wait for so long, as with ``multiprocessing``."""
+    with Lock("a"):
+        assert not Lock("a").acquire(timeout=1.2)
+
+
+def test_a_forked_child_unwinds(contend: Start) -> None:
+    """What it ends with is not hidden by what it does not hold."""
+    with pytest.raises(SystemExit):
+        with Lock("a"):
+            Lock("a")._door.disown()  # as in a child
+            raise SystemExit
+
+
 # The file.
+
+
+def test_record_is_on_the_disk(folder: Path) -> None:
+    """A hole could not be filled where there is no room, and to write into it would be the end of the process."""
+    with Lock("a"):
+        assert all(file.stat().st_blocks * 512 >= 4096 for file in folder.iterdir())
+
+
+def test_folder_is_removed(folder: Path) -> None:
+    """By somebody who clears up: it is made again."""
+    lock = Lock("a")
+    with lock:
+        pass
+    shutil.rmtree(folder)
+    for one in (lock, Lock("b")):
+        with one:
+            assert folder.is_dir()
 
 
 def test_file_is_replaced_while_it_is_waited_for(contend: Start, tmp_path: Path) -> None:
@@ -557,13 +613,13 @@ def test_anonymous_locks_leave_nothing(folder: Path, contend: Start) -> None:
         Lock().acquire(False)
         with Lock():
             pass
-    assert len(list(folder.iterdir())) == 3  # held for ever
+    assert not list(folder.iterdir())
     other = contend()
     other("take Lock()")
-    assert len(list(folder.iterdir())) == 4
+    assert len(list(folder.iterdir())) == 1
     other.die()
     assert contend()("take Lock()") == "True"
-    assert len(list(folder.iterdir())) == 4
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_anonymous_lock_whose_maker_has_ended(contend: Start) -> None:

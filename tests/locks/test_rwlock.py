@@ -168,3 +168,40 @@ def test_reader_after_a_writer_that_gave_up(contend: Start) -> None:
         assert other(f"take {WRITE}") == "True"
         assert not lock.read().acquire(False)
         other(f"give {WRITE}")
+
+
+def test_writer_that_came_behind_a_reader(contend: Start) -> None:
+    """It is next after that one, however many readers follow."""
+    first, reader, writer, late = contend(), contend(), contend(), contend()
+    late(f"take {READ}")
+    late(f"give {READ}")
+    first(f"take {WRITE}")
+    reader.tell(f"take {READ}")
+    first.await_waiter("RWLock('a')")
+    writer.tell(f"take {WRITE}")
+    first.await_waiter("RWLock('a')", 2)
+    first(f"give {WRITE}")
+    assert reader.answer() == "True"
+    while late(f"try {READ}") == "True":
+        late(f"give {READ}")
+    late.tell(f"take {READ}")
+    reader(f"give {READ}")
+    assert writer.answer() == "True"
+    writer(f"give {WRITE}")
+    assert late.answer() == "True"
+
+
+def test_writer_that_is_killed_as_it_waits(contend: Start) -> None:
+    """It holds no reader up, in whichever process."""
+    reader, writer, lock = contend(), contend(), RWLock("a")
+    reader(f"take {READ}")
+    with lock.read():
+        writer.tell(f"take {WRITE}")
+        reader.await_waiter("RWLock('a')")
+        writer.die()
+        had: list[bool] = []
+        thread = threading.Thread(target=lambda: had.append(lock.read().acquire(timeout=WATCHDOG)))
+        thread.start()
+        thread.join()
+        assert had == [True]
+        lock.read().release()

@@ -195,6 +195,22 @@ def test_removed_from_the_system() -> None:
     subprocess.run(["ipcrm", "-s", str(semaphore._counter.number)], check=True)
     with pytest.raises(LockLost, match="was removed from the system"):
         semaphore.acquire()
+    del semaphore
+    gc.collect()
+    with Semaphore(2, "a"):  # whoever comes anew makes another one
+        pass
+
+
+def test_its_file_is_removed(folder: Path) -> None:
+    """Others would find another one: it is lost, and said to be."""
+    semaphore = Semaphore(2, "a")
+    semaphore.acquire()
+    for file in folder.iterdir():
+        file.unlink()
+    with pytest.raises(LockLost, match="removed or replaced"):
+        semaphore.release()
+    with pytest.raises(LockLost, match="removed or replaced"):
+        semaphore.acquire()
 
 
 def test_pickling() -> None:

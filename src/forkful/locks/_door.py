@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ..errors import LockError, LockNotHeld
 from . import _who
@@ -64,8 +64,11 @@ class Mechanism(Protocol):
     def holder(self) -> _who.Holder | None:
         """Who has it."""
 
-    def check_deadlock(self, owner: int) -> None:
-        """Raises `DeadlockError` if *owner*, which waits here, is in a circle of waiters."""
+    def renounce(self) -> None:
+        """Whoever waited here has given up, though a thread is still in `take`: nobody should give way to it."""
+
+    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
+        """Raises `DeadlockError` if *owner*, which waits here, without an end or not, is in a circle of waiters."""
 
     def disown(self) -> None:
         """In a forked child: all of this is the parent's."""
@@ -111,34 +114,49 @@ class Door:
         self.holders = 0  # threads and tasks that have it: more than one only where they share it
         self.making: Making | None = None  # of an anonymous lock, in the process that made it
         self._shares = False
-        self._mutex = threading.RLock()  # a signal handler may use the lock that it has interrupted
+        self._mutex: Any = (
+            threading.RLock()
+        )  # what interrupts its own thread in here finds out that it has: see `_refuse_inside`
         self._queue: deque[Ticket] = deque()
         self._porter: Ticket | threading.Thread | None = None  # who waits at the mechanism
         self._porter_shares = False  # how it is to have it
-        self._kept: Door | None = None  # itself while it is held: then it stays, whoever drops the lock
 
     # Taking.
 
     def take_now(self, owner: int, *, shared: bool = False) -> bool:
         """Take it if it is free; whether it was."""
-        with self._mutex:
-            if self.holders:
-                if not (shared and self._shares) or self._queue or self.mechanism.is_wanted():
-                    return False
-            elif self._queue or (self._porter is not None and not self._may_pass(shared=shared)):
-                return False
-            else:
-                try:
-                    if not self.mechanism.take_now(owner, shared=shared):
+        if self._mutex._is_owned():  # a signal handler, or a finalizer, has interrupted this thread in here
+            return False
+        had = False
+        try:
+            with self._mutex:
+                if self.holders:
+                    if not (shared and self._shares) or self._queue or self.mechanism.is_wanted():
                         return False
-                except BaseException:  # Ctrl-C: it may have come just after the lock was had
-                    self.mechanism.give_back()
-                    raise
-                self._shares = shared
-                self._kept = self
-            self.holders += 1
-            self.owner = owner
-            return True
+                elif self._queue or (self._porter is not None and not self._may_pass(shared=shared)):
+                    return False
+                else:
+                    try:
+                        if not self.mechanism.take_now(owner, shared=shared):
+                            return False
+                    except BaseException:  # Ctrl-C: it may have come just after the lock was had
+                        self.mechanism.give_back()
+                        raise
+                    self._shares = shared
+                    self._stay()
+                self.owner = owner
+                self.holders += 1
+                had = True
+        except BaseException:  # Ctrl-C, on the way out
+            if had:
+                self.give_back(shared=shared)
+            raise
+        return had
+
+    def _stay(self) -> None:
+        """It is held: it stays, whoever drops the lock; unless nobody else could ever name it."""
+        if self.making is None or self.making.given:
+            _held.add(self)
 
     def _may_pass(self, *, shared: bool) -> bool:
         """Whether a porter that waits for nobody any more is no obstacle: it asks for the same, which the kernel takes for one.
@@ -158,15 +176,15 @@ class Door:
         deadline = None if timeout is None else time.monotonic() + timeout
         ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
         look = None if ticket.direct else time.monotonic() + LOOK_S
-        listed = self.line_up(ticket)
+        listed: Any = None
         try:
+            listed = self.line_up(ticket)
             while not ticket.granted:
                 if ticket.error is not None:
                     raise ticket.error
                 if ticket.turn:
                     self.mechanism.take(shared=shared)
                     with self._mutex:
-                        self._porter = None
                         self._let_in(shared=shared)
                     continue
                 now = time.monotonic()
@@ -174,7 +192,8 @@ class Door:
                     break
                 if look is not None and now >= look:
                     look = None
-                    self.mechanism.check_deadlock(owner)
+                    listed = listed or self.mechanism.enlist(owner)
+                    self.mechanism.check_deadlock(owner, for_ever=deadline is None)
                 until = min((when for when in (deadline, look) if when is not None), default=None)
                 ticket.sleep(None if until is None else max(0.0, until - now))
         except BaseException:
@@ -183,25 +202,33 @@ class Door:
         return self.leave(ticket, listed)
 
     def line_up(self, ticket: Ticket) -> Any:
-        """Put *ticket* at the end of the queue; what to give to `leave`, which must follow."""
+        """Put *ticket* at the end of the queue; what to give to `leave`, which must follow, whatever is raised."""
+        if self._mutex._is_owned():
+            self._refuse_inside()
         with self._mutex:
             self._queue.append(ticket)
-            try:
-                listed = self.mechanism.enlist(ticket.owner)
-                self._advance()
-            except BaseException:
-                self._withdraw(ticket)
-                raise
+            listed = self.mechanism.enlist(ticket.owner)
+            self._advance()
             return listed
+
+    def _refuse_inside(self) -> NoReturn:
+        """A signal handler that has interrupted its own thread in here cannot wait: what it waits for is below it."""
+        raise RuntimeError(
+            f"a signal handler has interrupted its own thread while that was taking or releasing {self.what}, and cannot "
+            f"use that lock; have it set a flag, or try with block=False"
+        )
 
     def leave(self, ticket: Ticket, listed: Any, *, wanted: bool = True) -> bool:
         """The end of a wait; whether the lock was had, and is still *wanted*: else it is given back."""
         with self._mutex:
-            self.mechanism.delist(listed)
             if not ticket.granted:
                 self._withdraw(ticket)
             elif not wanted:  # it came as the wait was interrupted
-                self.give_back(shared=ticket.shared)
+                if self._porter is ticket:
+                    self._porter = None
+                self._give_back()
+            if listed is not None:
+                self.mechanism.delist(listed)
             return ticket.granted and wanted
 
     def _withdraw(self, ticket: Ticket) -> None:
@@ -210,6 +237,8 @@ class Door:
         if self._porter is ticket:  # it was interrupted, and may have had it by then
             self._porter = None
             self.mechanism.give_back()
+        elif not self._queue and self._porter is not None:
+            self.mechanism.renounce()
         self._advance()
 
     def _advance(self) -> None:
@@ -223,8 +252,8 @@ class Door:
             elif self._porter is not None:
                 return
             elif first.direct:
-                self._porter = first
                 first.turn = True
+                self._porter = first
                 first.wake()
                 return
             else:
@@ -239,6 +268,10 @@ class Door:
         except RuntimeError as error:  # no thread to be had
             self._porter = None
             self._refuse_all(error)
+        except BaseException:  # Ctrl-C: it may never know that it was started
+            if thread.ident is None:
+                self._porter = None
+            raise
 
     def _carry(self, shared: bool) -> None:
         """The porter's whole life: wait at the mechanism once."""
@@ -248,10 +281,12 @@ class Door:
         except BaseException as error:  # whoever waits raises it
             failure = error
         with self._mutex:
-            self._porter = None
             if failure is not None:
+                self._porter = None
                 self._refuse_all(failure)
-            elif not self.holders:  # else somebody of this process has taken it meanwhile
+            elif self.holders:  # somebody of this process has taken it meanwhile
+                self._porter = None
+            else:
                 self._let_in(shared=shared, sure=not self.mechanism.is_patient)
 
     def _let_in(self, *, shared: bool, sure: bool = True) -> None:
@@ -265,18 +300,21 @@ class Door:
                 self.mechanism.note(owner, shared=shared)
             if sure or self.mechanism.take_now(owner, shared=shared):
                 self._shares = shared
-                self._kept = self
+                self._stay()
                 self._grant()
+                self._porter = None
                 self._advance()
                 return
         self.mechanism.give_back()
+        self._porter = None
         self._advance()
 
     def _grant(self) -> None:
-        ticket = self._queue.popleft()
-        self.holders += 1
+        ticket = self._queue[0]
         self.owner = ticket.owner
+        self.holders += 1
         ticket.granted = True
+        self._queue.popleft()
         if not ticket.turn:
             ticket.wake()
 
@@ -295,27 +333,32 @@ class Door:
             LockNotHeld: nobody here has it.
             LockLost: see the mechanism.
         """
+        if self._mutex._is_owned():
+            self._refuse_inside()
         with self._mutex:
             if not self.holders or shared != self._shares:
                 way = "" if not self.holders else " to read" if shared else " to write"
                 raise LockNotHeld(
                     f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
                 )
-            if self.holders > 1:
-                self.holders -= 1
-                return
-            try:
-                self.mechanism.give_back()
-            except LockError:
-                raise
-            except BaseException:  # Ctrl-C in the middle
-                self.mechanism.give_back()
-                raise
-            finally:
-                self.holders = self.owner = self.depth = 0
-                self._kept = None
-                if self._queue:
-                    self._advance()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self.holders > 1:
+            self.holders -= 1
+            return
+        try:
+            self.mechanism.give_back()
+        except LockError:
+            raise
+        except BaseException:  # Ctrl-C in the middle
+            self.mechanism.give_back()
+            raise
+        finally:
+            self.holders = self.owner = self.depth = 0
+            _held.discard(self)
+            if self._queue:
+                self._advance()
 
     def check(self) -> None:
         """Raise if it is held no more, though nobody has given it back.
@@ -333,14 +376,16 @@ class Door:
         """In a forked child: nothing is held here, and nobody waits."""
         self._mutex = threading.RLock()
         self._queue.clear()
-        self._porter = self._kept = None
+        self._porter = None
+        _held.discard(self)
         self.owner = self.depth = self.holders = 0
         self.mechanism.disown()
 
 
+_held: set[Door] = set()  # see `Door._stay`
 doors: weakref.WeakValueDictionary[Place, Door] = weakref.WeakValueDictionary()  # of this process
 
 
 def _holds_any(owner: int) -> bool:
     """Whether this thread or task has a lock already, so that to wait for another one may be a deadlock."""
-    return any(door.owner == owner for door in list(doors.values()))
+    return any(door is not None and door.owner == owner for door in (ref() for ref in doors.valuerefs()))

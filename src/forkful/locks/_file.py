@@ -16,19 +16,21 @@ from fcntl import flock
 from os import fstat
 from typing import Final
 
+from .._core.forks import without_forks
 from ..errors import LockError, LockLost
 from . import _who
 from ._anonymous import Making, note_maker, sweep
 from ._deadlock import Node, explain_circle, find_circle, survey_folder
 from ._folder import VARIABLE, open_file, prepare
 from ._place import ANONYMOUS, PATH, Place
-from ._record import FENCE, HEIR, LAST, OWNER, PID, SINCE, START, Entry, Record
+from ._record import FENCE, HEIR, OWNER, PID, SHARED, SINCE, START, Entry, Record
 
 # Byte ranges for ``fcntl`` locks of an open file description: far beyond what the file holds, and nothing to do with flock.
 _TURNSTILE: Final = 1 << 40
 TABLE: Final = _TURNSTILE + 1
 
 _TRUSTED_NS = 1_000_000  # so long a path that led to our file is taken to lead there still
+_FENCE_MOST = 1 << 62  # what is greater was never ours
 _EXCLUSIVE_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 _SHARED_NOW = fcntl.LOCK_SH | fcntl.LOCK_NB
 _LOCK_UN = fcntl.LOCK_UN
@@ -92,7 +94,8 @@ class FileLock:
         self._fd = -1
         self._record: Record | None = None
         self._file: tuple[int, int] = (0, 0)  # device and inode of what `_fd` is open on
-        self._noted = False  # that this process holds it, and nobody beside it
+        self._noted = False  # that this process holds it
+        self._alone = False  # and nobody beside it
         self._compared = 0  # when the file's path was last found to lead to `_file`
         self._changing = threading.RLock()  # held where the file is opened or closed, and by those who only look
         prepare(place.folder)
@@ -110,7 +113,7 @@ class FileLock:
 
     def is_wanted(self) -> bool:
         """Whether a waiter of another process is the next to have it, so that nobody should go before."""
-        return self._record is not None and bool(self._record.words[HEIR])
+        return self._record is not None and self._is_heir_able(self._record)
 
     def take_now(self, owner: int, *, shared: bool = False) -> bool:
         """Take it for *owner* if it is free, and nobody is to go before."""
@@ -123,10 +126,9 @@ class FileLock:
             except BlockingIOError:
                 return False
             if self._is_there():
-                break
+                self.note(owner, shared=shared)
+                return True
             self._reopen()
-        self.note(owner, shared=shared)
-        return True
 
     def take(self, *, shared: bool = False) -> None:
         """Wait in the kernel until it is had.  `note` must follow or, whatever is raised, `give_back`."""
@@ -136,12 +138,16 @@ class FileLock:
 
     def _wait(self, record: Record, *, shared: bool) -> None:
         """Wait in line."""
+        if shared:
+            record.words[SHARED] = 1
         heir = _range_lock(self._fd, _TURNSTILE, wait=False)
         if not heir:  # there is one, who is the next: it may be about to take what is free at this moment
             try:
                 flock(self._fd, _SHARED_NOW if shared else _EXCLUSIVE_NOW)
             except BlockingIOError:  # it is held: wait beside the heir
-                pass
+                # But where there are readers, no writer gets through who is not the heir, for whom they stand back.
+                if not shared and record.words[SHARED] and (not record.words[HEIR] or self._is_heir_able(record)):
+                    heir = _range_lock(self._fd, _TURNSTILE, wait=True)
             else:
                 if not self._is_heir_able(record):
                     return
@@ -153,8 +159,14 @@ class FileLock:
             flock(self._fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         finally:
             if heir:
-                record.words[HEIR] = 0
+                self.renounce()
                 _range_unlock(self._fd, _TURNSTILE)
+
+    def renounce(self) -> None:
+        """Who waited here does so no more, whatever a thread of ours still does: nobody is to give way to it."""
+        record = self._record
+        if record is not None and record.words[HEIR] == _who.this_process()[0]:
+            record.words[HEIR] = 0
 
     def give_back(self) -> None:
         """Let others have it.  Harmless when it is not held, and when called again after it was interrupted.
@@ -165,10 +177,10 @@ class FileLock:
         record = self._record
         if record is None:
             return
-        lost = _clock() - self._compared > _TRUSTED_NS and not self._is_there()
-        if self._noted:
+        lost = self._noted and _clock() - self._compared > _TRUSTED_NS and not self._is_there()
+        if self._alone:
             record.words[PID] = 0
-            self._noted = False
+        self._noted = self._alone = False
         flock(self._fd, _LOCK_UN)
         if lost:
             self._reopen()
@@ -196,19 +208,22 @@ class FileLock:
         """It was had: note by whom."""
         words = (self._record or self._open()).words
         self.recovered = words[PID] != 0
+        self._noted = True
         if shared:  # others hold it too: nothing is written, and a dead writer stays on record for the next one
+            words[SHARED] = 1
             self.fence = words[FENCE]
             return
         pid, start = _who.own or _who.this_process()
         now = _since_epoch()
-        if words[LAST] != pid:
-            words[LAST], words[START] = pid, start
+        words[START] = start
         words[OWNER] = owner
         words[SINCE] = now
         words[PID] = pid
-        self._noted = True
-        # It begins with the time, so that it grows even where a record was lost, as with a restart of the machine.
-        self.fence = words[FENCE] = (words[FENCE] or now // 1000) + 1
+        self._alone = True
+        # Never behind the time, so that it grows even where a record was lost, as with a restart of the machine, or where
+        # others who use the same file have a record of their own.
+        fence, least = words[FENCE] + 1, now // 1000
+        self.fence = words[FENCE] = fence if least <= fence < _FENCE_MOST else least
 
     # Who waits, for those who look.
 
@@ -216,8 +231,8 @@ class FileLock:
         """Note that *owner* waits; what to give to `delist`."""
         with self._changing:
             record = self._open()
-            if not _range_lock(self._fd, TABLE, wait=True):
-                return None
+            if not _range_lock(self._fd, TABLE, wait=False):
+                return None  # somebody else is at it, or was stopped there: it is no reason to wait
             try:
                 entry = Entry(*_who.this_process(), owner, time.time_ns())
                 position = record.add_waiter(entry, _who.is_alive)
@@ -241,8 +256,8 @@ class FileLock:
             return _who.describe_holder(pid)
         return None
 
-    def check_deadlock(self, owner: int) -> None:
-        """Raise if *owner*, which waits here, is in a circle of waiters.
+    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
+        """Raise if *owner*, which waits here, *for_ever* or not, is in a circle of waiters.
 
         Raises:
             DeadlockError: it names the others.
@@ -251,8 +266,8 @@ class FileLock:
         with self._changing:
             awaited = self._open().holder()
         circle = find_circle(Node(os.getpid(), owner), awaited, survey)
-        if circle is None or (len(circle) == 1 and threading.active_count() > 1):  # another thread may give it back
-            return
+        if circle is None or (len(circle) == 1 and not (for_ever and threading.active_count() == 1)):
+            return  # it holds the lock itself; but another thread may give it back, or it means to wait for so long
         raise explain_circle(self.place, circle)
 
     # The file.
@@ -261,17 +276,27 @@ class FileLock:
         if self._record is not None:
             return self._record
         with self._changing:
-            try:
-                self._fd = open_file(self._path, create=self._create)
-            except FileNotFoundError:
-                raise LockLost(
-                    "the process that made this anonymous lock has ended, and the lock with it; give the lock a name"
-                ) from None
+            # A child that another thread forks must not get a descriptor that it knows nothing of.
+            return without_forks(self._open_all)
+
+    def _open_all(self) -> Record:
+        if self.place.kind != PATH:
+            prepare(self.place.folder)
+        try:
+            self._fd = open_file(self._path, create=self._create)
+        except FileNotFoundError:
+            raise LockLost(
+                "the process that made this anonymous lock has ended, and the lock with it; give the lock a name"
+            ) from None
+        try:
             found = os.fstat(self._fd)
             self._file = found.st_dev, found.st_ino
             self._compared = 0
-            record = self._record = self._open_record()
-        return record
+            self._record = self._open_record()
+        except BaseException:
+            self.close()
+            raise
+        return self._record
 
     def _open_record(self) -> Record:
         if self.place.kind != PATH:

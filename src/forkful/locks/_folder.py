@@ -53,7 +53,7 @@ def lock_folder() -> str:
 
 def prepare(folder: str) -> str:
     """*folder* as an absolute path, made and looked at; as `lock_folder`."""
-    if folder not in _folders:
+    if folder not in _folders or not os.path.isdir(_folders[folder]):  # somebody has cleared up
         _folders[folder] = _prepare(os.path.abspath(folder))
     return _folders[folder]
 

@@ -182,7 +182,11 @@ class Lock(Base):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._door.give_back()
+        try:
+            self._door.give_back()
+        except LockNotHeld:  # in a child forked inside the block; what it ends with, if anything, says more
+            if kind is None:
+                raise
 
 
 class RLock(Base):
@@ -250,4 +254,8 @@ class RLock(Base):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        try:
+            self.release()
+        except LockNotHeld:  # as with `Lock`
+            if kind is None:
+                raise

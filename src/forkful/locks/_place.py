@@ -69,9 +69,8 @@ def find_place(spec: Spec) -> Place:
     if spec is None:
         return Place(ANONYMOUS, secrets.token_hex(16))
     if isinstance(spec, os.PathLike):
-        spec = os.fspath(spec)
-        if isinstance(spec, str) and spec:
-            return Place(PATH, os.path.abspath(os.path.expanduser(spec)))
+        path = os.fspath(spec)
+        spec = os.path.join(".", path) if isinstance(path, str) else path  # a Path is one, whatever it is called
     if not isinstance(spec, str):
         raise TypeError(f"a lock is named by a str (a name, a path, a URL) or a Path, not by {spec!r}")
     if not spec:
@@ -84,7 +83,10 @@ def find_place(spec: Spec) -> Place:
             raise ValueError(f"there is no engine for locks at {scheme}://; there are {', '.join(_SCHEMES)}")
         return Place(REMOTE, spec)
     if spec.startswith(("/", "./", "../", "~")):
-        return Place(PATH, os.path.abspath(os.path.expanduser(spec)))
+        path = os.path.expanduser(spec)
+        if path.startswith("~"):
+            raise ValueError(f"there is no such user's home as in {spec!r}; write ./{spec} for a file of that name")
+        return Place(PATH, os.path.abspath(path))
     if "/" in spec:
         raise ValueError(f"a lock's name has no slash; if {spec!r} is a file, write ./{spec} or its whole path")
     return Place(NAMED, spec)

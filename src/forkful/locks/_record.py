@@ -3,10 +3,11 @@
 It never decides who holds the lock: the kernel does.  Everything is written by whoever holds what guards it, so that no
 reader can be misled for longer than that takes:
 
-- ``FENCE``, ``PID`` … ``SINCE``, ``LAST``: by the exclusive holder, between taking the kernel's lock and giving it back.
+- ``FENCE``, ``PID`` … ``SINCE``: by the exclusive holder, between taking the kernel's lock and giving it back.
   ``PID`` is cleared just before it is given back: who finds it set upon taking the lock knows that the last owner died.
 - ``HEIR``: by whoever holds the kernel's *turnstile* (see ``_file.py``).
 - ``MAKER``, ``MAKER_START``: by the process that has made an anonymous lock.
+- ``SHARED``: 1 from the first reader on, by any of them.
 - The waiters' table: under a kernel lock of its own, `TABLE` in ``_file.py``.
 
 Layout: 64-bit words; the lock's name, as text for whoever lists locks; the table, four words for each waiter.
@@ -19,12 +20,20 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-FENCE, PID, START, OWNER, SINCE, LAST, HEIR, NAME_LENGTH, MAKER, MAKER_START = range(10)
+FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED = range(10)
 SIZE = 4096
 _NAME_AT, _NAME_MOST = 10 * 8, 432
 _TABLE_AT = 64  # words
 _ENTRY = 4  # words
 ROOM = (SIZE // 8 - _TABLE_AT) // _ENTRY  # waiters that are shown
+
+
+def _allocate(fd: int) -> None:
+    """Have the page on the disk: a hole could not be filled on a full one, and writing there would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, SIZE)
+    else:
+        os.ftruncate(fd, SIZE)
 
 
 class Entry(NamedTuple):
@@ -41,7 +50,7 @@ class Record:
 
     def __init__(self, fd: int, name: str) -> None:
         if os.fstat(fd).st_size < SIZE:
-            os.ftruncate(fd, SIZE)
+            _allocate(fd)
         self._map = mmap.mmap(fd, SIZE)
         self.words = memoryview(self._map).cast("q")
         if not self.words[NAME_LENGTH] and name:  # whoever comes at the same time writes the same

@@ -179,7 +179,10 @@ class RedisLock:
     def delist(self, listed: None) -> None:
         """As `enlist`."""
 
-    def check_deadlock(self, owner: int) -> None:
+    def renounce(self) -> None:
+        """Nobody gives way to a waiter here."""
+
+    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
         """As `enlist`."""
 
     def holder(self) -> _who.Holder | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from ..errors import LockNotHeld
 from . import _who
 from ._door import Door
 from ._lock import Base, check_timeout
@@ -48,7 +49,11 @@ class Side:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        try:
+            self.release()
+        except LockNotHeld:  # as with `Lock`
+            if kind is None:
+                raise
 
     async def __aenter__(self) -> bool:
         return await self.acquire_async()

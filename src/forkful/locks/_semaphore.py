@@ -49,7 +49,7 @@ class _Counter:
         self.making: Making | None = None
         self._mutex = threading.RLock()
         self._held: list[tuple[int, int | None]] = []  # by which thread or task, and where that is on record
-        path = os.path.join(prepare(place.folder), place.file_name(_SUFFIX))
+        path = self._path = os.path.join(prepare(place.folder), place.file_name(_SUFFIX))
         making = value is not None and place.kind == ANONYMOUS
         if making:
             sweep(place.folder, _SUFFIX, lambda record: _sysv.remove(record.words[_NUMBER] - 1))
@@ -72,14 +72,14 @@ class _Counter:
     def _begin(self, value: int | None) -> None:
         """Make the kernel's semaphore, unless that has been done since the machine was started."""
         words = self._record.words
-        if words[_NUMBER] and words[_BOOT] == _this_boot():
+        if words[_NUMBER] and words[_BOOT] == _this_boot() and _exists(words[_NUMBER] - 1):
             if value is not None and words[_VALUE] != value:
                 raise ValueError(
                     f"semaphore {self.place.text!r} has {words[_VALUE]} permits, not {value}: all who use it must agree"
                 )
             return
         if value is None:
-            raise LockLost("the machine was started anew since this semaphore was made")
+            raise LockLost("this semaphore is no more: the machine was started anew, or somebody has removed it")
         try:
             words[_NUMBER] = _sysv.create(value) + 1
         except OSError as error:
@@ -105,6 +105,7 @@ class _Counter:
         if not self._call(lambda: _sysv.take(self.number, timeout)):
             return False
         try:
+            self._check_file()
             self.note(_who.current())
         except BaseException:  # Ctrl-C: nobody will know that it was had
             _sysv.give_back(self.number)
@@ -118,7 +119,7 @@ class _Counter:
             entry = Entry(*_who.this_process(), owner, time.time_ns())
             position = self._record.add_waiter(entry, _who.is_alive)
             words = self._record.words
-            words[FENCE] = (words[FENCE] or time.time_ns() // 1000) + 1
+            words[FENCE] = max(words[FENCE] + 1, time.time_ns() // 1000)
             self.fence, self.recovered = words[FENCE], dead
             self._held.append((owner, position))
 
@@ -140,6 +141,28 @@ class _Counter:
                 if position is not None:
                     self._record.remove_waiter(position)
             self._call(lambda: _sysv.give_back(self.number))
+        self._check_file()
+
+    def _check_file(self) -> None:
+        """See to it that others will find the same semaphore.
+
+        Raises:
+            LockLost: its file was removed or replaced.
+        """
+        found = os.fstat(self._fd)
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            there = None
+        if self.place.kind != ANONYMOUS and (
+            there is None or (there.st_dev, there.st_ino) != (found.st_dev, found.st_ino)
+        ):
+            raise LockLost(
+                f"{self.describe()} was lost: its file, {self._path}, was removed or replaced, so that others may use another "
+                f"one of that name; leave the file where it is",
+                lock=self.place.text,
+                fence=self.fence,
+            )
 
     def _call(self, function: Any) -> Any:
         try:
@@ -175,6 +198,14 @@ class _Counter:
             self._record.close()
         if hasattr(self, "_fd"):
             os.close(self._fd)
+
+
+def _exists(number: int) -> bool:
+    try:
+        _sysv.value_of(number)
+    except OSError:
+        return False
+    return True
 
 
 def _take_away(path: str, number: int) -> None:

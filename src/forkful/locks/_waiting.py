@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from . import _who
 from ._door import LOOK_S, Door, Ticket
@@ -20,14 +21,16 @@ async def take_async(door: Door, *, shared: bool = False) -> bool:
     woken = asyncio.Event()
     ticket = Ticket(owner, shared=shared, direct=False, notify=lambda: loop.call_soon_threadsafe(woken.set))
     look: float | None = time.monotonic() + LOOK_S
-    listed = door.line_up(ticket)
+    listed: Any = None
     try:
+        listed = door.line_up(ticket)
         while not ticket.granted:
             if ticket.error is not None:
                 raise ticket.error
             if look is not None and time.monotonic() >= look:
                 look = None
-                door.mechanism.check_deadlock(owner)
+                listed = listed or door.mechanism.enlist(owner)
+                door.mechanism.check_deadlock(owner, for_ever=False)  # a callback may release it
             try:
                 async with asyncio.timeout(None if look is None else max(0.0, look - time.monotonic())):
                     await woken.wait()
