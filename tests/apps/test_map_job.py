@@ -84,7 +84,7 @@ def test_no_more_workers_than_inputs(
         started.append(processes)
         return Pool(min(processes, 3), **options)
 
-    monkeypatch.setattr("forkful.apps.mapping.job.Pool", start)
+    monkeypatch.setattr("forkful.apps.mapping.run.Pool", start)
     out = str(tmp_path / "out.jsonl")
     summary = map_file(double, inputs, out, processes=300, progress=progress)
     assert (summary.done, summary.processes) == (3, 3)
@@ -104,7 +104,7 @@ def test_no_more_workers_than_inputs(
 
 def test_thread_left_behind(tmp_path: Path, inputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """When all is done, a worker that does not leave is not waited for."""
-    monkeypatch.setattr("forkful.apps.mapping.job._GRACE", 0.1)
+    monkeypatch.setattr("forkful.apps.mapping.run._GRACE", 0.1)
     summary = map_file(leave_a_thread, inputs, str(tmp_path / "out.jsonl"), processes=2)
     assert (summary.done, summary.failed) == (3, 0)
 
@@ -145,7 +145,7 @@ def test_no_processes_to_be_had(tmp_path: Path, inputs: str, monkeypatch: pytest
         error = InitializerError("no worker could be started: BlockingIOError: [Errno 11] Resource unavailable")
         raise error from BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("forkful.apps.mapping.job.Pool", refuse)
+    monkeypatch.setattr("forkful.apps.mapping.run.Pool", refuse)
     message = "the system gives no processes: Resource temporarily unavailable; ask for fewer with --jobs, or look at"
     with pytest.raises(JobStopped, match=message):
         map_file(double, inputs, str(tmp_path / "out.jsonl"))

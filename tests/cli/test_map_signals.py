@@ -18,7 +18,7 @@ from .conftest import Shell
 WORK = """
 import os, sys, time
 def wait(text):
-    print("begun", text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"begun {text}\\n")  # in one piece, as the other worker does
     while not os.path.exists("go"):
         time.sleep(0.01)
     return text
@@ -27,7 +27,7 @@ def wait_and_fail(text):
     raise ValueError(text)
 def wait_in_child(text):
     import subprocess
-    print("begun", text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"begun {text}\\n")  # in one piece, as the other worker does
     subprocess.run(["sh", "-c", "while ! [ -e go ]; do sleep 0.05; done"], check=True)
     return 0
 def own_pid(text):

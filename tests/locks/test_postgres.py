@@ -138,8 +138,8 @@ def test_child_does_not_keep_it(postgres_server: PostgresServer, name: str, agen
     try:
         holder.ask("check")
         holder.send_signal(signal.SIGKILL)
-        with Lock(postgres_server.url(name)):
-            pass
+        assert Lock(postgres_server.url(name)).acquire(timeout=60)
+        Lock(postgres_server.url(name)).release()
     finally:
         os.kill(child, signal.SIGKILL)
 

@@ -59,6 +59,7 @@ class _File:
             raise self._stopped(error) from error
 
     def flush(self) -> None:
+        """See to it that what was written is in the file, whatever ends this process."""
         try:
             self.file.flush()
         except OSError as error:

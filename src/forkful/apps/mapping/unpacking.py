@@ -61,6 +61,7 @@ class _Frames(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """As that of ``io.RawIOBase``."""
         while not self._unpacked:
             if not self._packed:
                 self._packed = self._file.read(_PIECE)
