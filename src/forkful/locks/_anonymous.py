@@ -26,8 +26,7 @@ class Making:
         self.given = False
         self._pid = os.getpid()
         self._remove = remove
-        self._finalizer = weakref.finalize(owner, self._let_go)
-        self._finalizer.atexit = True
+        weakref.finalize(owner, self._let_go)  # at the end of the program too
         _makings.add(self)
 
     def _let_go(self) -> None:

@@ -96,7 +96,11 @@ def explain_circle(place: Place, circle: list[Link]) -> DeadlockError:
         return DeadlockError(message, lock=place.text, pids=(own,))
     steps = []
     for link in circle[:-1]:
-        who = "another thread of this process" if link.node.pid == own else f"pid {link.node.pid} ({_command(link)})"
+        who = (
+            "another thread of this process"
+            if link.node.pid == own
+            else f"pid {link.node.pid} ({_who.shorten(_who.command_of(link.node.pid))})"
+        )
         steps.append(f"{who}, which waits for lock {link.lock or '(anonymous)'!r}, held by ")
     message = (
         f"{place.describe()} can never be had: it is held by {''.join(steps)}this thread (pid {own}); "
@@ -104,7 +108,3 @@ def explain_circle(place: Place, circle: list[Link]) -> DeadlockError:
     )
     pids = (own, *(link.node.pid for link in circle[:-1]))
     return DeadlockError(message, lock=place.text, pids=pids)
-
-
-def _command(link: Link) -> str:
-    return _who.shorten(_who.command_of(link.node.pid))

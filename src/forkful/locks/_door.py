@@ -114,9 +114,8 @@ class Door:
         self.holders = 0  # threads and tasks that have it: more than one only where they share it
         self.making: Making | None = None  # of an anonymous lock, in the process that made it
         self._shares = False
-        self._mutex: Any = (
-            threading.RLock()
-        )  # what interrupts its own thread in here finds out that it has: see `_refuse_inside`
+        # What interrupts its own thread in here finds out that it has: see `_refuse_inside`.
+        self._mutex: Any = threading.RLock()
         self._queue: deque[Ticket] = deque()
         self._porter: Ticket | threading.Thread | None = None  # who waits at the mechanism
         self._porter_shares = False  # how it is to have it

@@ -17,13 +17,13 @@ from os import fstat
 from typing import Final
 
 from .._core.forks import without_forks
-from ..errors import LockError, LockLost
+from ..errors import LockLost
 from . import _who
 from ._anonymous import Making, note_maker, sweep
 from ._deadlock import Node, explain_circle, find_circle, survey_folder
-from ._folder import VARIABLE, open_file, prepare
+from ._folder import identify, leads_to, open_file, prepare
 from ._place import ANONYMOUS, PATH, Place
-from ._record import FENCE, HEIR, OWNER, PID, SHARED, SINCE, START, Entry, Record
+from ._record import FENCE, HEIR, OWNER, PID, SHARED, SINCE, START, Entry, Record, open_record
 
 # Byte ranges for ``fcntl`` locks of an open file description: far beyond what the file holds, and nothing to do with flock.
 _TURNSTILE: Final = 1 << 40
@@ -289,8 +289,7 @@ class FileLock:
                 "the process that made this anonymous lock has ended, and the lock with it; give the lock a name"
             ) from None
         try:
-            found = os.fstat(self._fd)
-            self._file = found.st_dev, found.st_ino
+            self._file = identify(self._fd)
             self._compared = 0
             self._record = self._open_record()
         except BaseException:
@@ -300,24 +299,13 @@ class FileLock:
 
     def _open_record(self) -> Record:
         if self.place.kind != PATH:
-            return self._make_record(self._fd, self._path, self.place.text if self.place.kind != ANONYMOUS else "")
+            return open_record(self._fd, self._path, self.place.text if self.place.kind != ANONYMOUS else "")
         path = os.path.join(self.place.folder, f"path-{self._file[0]:x}-{self._file[1]:x}.lock")
         fd = open_file(path)
         try:
-            return self._make_record(fd, path, self.place.text)
+            return open_record(fd, path, self.place.text)
         finally:
             os.close(fd)
-
-    @staticmethod
-    def _make_record(fd: int, path: str, name: str) -> Record:
-        try:
-            return Record(fd, name)
-        except OSError as error:
-            raise LockError(
-                f"the record of a lock, {path}, cannot be written ({error.strerror}); make room there, raise the limit, or set "
-                f"{VARIABLE} to another folder",
-                lock=name,
-            ) from error
 
     def _is_there(self) -> bool:
         """Whether the file that we have open is the one that others will find.
@@ -330,11 +318,7 @@ class FileLock:
             return False
         now = _clock()
         if now - self._compared > _TRUSTED_NS:
-            try:
-                found = os.stat(self._path, follow_symlinks=False)
-            except OSError:
-                return False
-            if (found.st_dev, found.st_ino) != self._file:
+            if not leads_to(self._path, self._file):
                 return False
             self._compared = now
         return True

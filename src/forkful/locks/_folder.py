@@ -158,3 +158,18 @@ def open_file(path: str, *, create: bool = True) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def identify(fd: int) -> tuple[int, int]:
+    """Device and inode of the file behind *fd*: which file it is, whatever it is called."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def leads_to(path: str, file: tuple[int, int]) -> bool:
+    """Whether *path* is that file: it may have been removed, or another one be in its place."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == file

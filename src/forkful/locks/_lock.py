@@ -24,6 +24,50 @@ def check_timeout(timeout: Any) -> float | None:
     return max(0.0, float(timeout))
 
 
+class AsyncBlocks:
+    """``async with`` for what has `acquire_async` and `release`."""
+
+    __slots__ = ()
+
+    async def acquire_async(self) -> bool:
+        """Wait in a coroutine until it is had."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Give it back."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> bool:
+        return await self.acquire_async()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Blocks(AsyncBlocks):
+    """``with`` and ``async with`` for what has `acquire` too."""
+
+    __slots__ = ()
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Wait until it is had."""
+        raise NotImplementedError
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.release()
+        except LockNotHeld:  # in a child forked inside the block; what it ends with, if anything, says more
+            if kind is None:
+                raise
+
+
 class Base:
     """What all locks have in common: a value that names a place; whoever has an equal one contends for the same lock."""
 
@@ -105,7 +149,7 @@ class Base:
         return f"<{state} forkful.{type(self).__name__} object {self.name or '(anonymous)'} at {id(self):#x}>"
 
 
-class Lock(Base):
+class Lock(Base, Blocks):
     """A lock between processes, threads and tasks, on one machine or many.  Not reentrant: see `RLock`.
 
     It is a value: it can be pickled, be an argument of a `Pool`'s task or of a ``Process``, and any other process that
@@ -164,32 +208,15 @@ class Lock(Base):
 
         return await take_async(self._door)
 
-    async def __aenter__(self) -> bool:
-        return await self.acquire_async()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._door.give_back()
-
     def locked(self) -> bool:
         """Whether anybody holds it, this process or another."""
         return bool(self._door.holders) or self.holder() is not None
 
     def __enter__(self) -> bool:
-        return self._door.take(_who.current(), None)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self._door.give_back()
-        except LockNotHeld:  # in a child forked inside the block; what it ends with, if anything, says more
-            if kind is None:
-                raise
+        return self._door.take(_who.current(), None)  # not by `acquire`: this is where the cost of a lock shows
 
 
-class RLock(Base):
+class RLock(Base, Blocks):
     """A `Lock` that the thread, or task, which holds it may take again; it is free when each ``acquire`` was released.
 
     Who holds it is the thread or task, whichever of several equal objects it used.
@@ -204,36 +231,32 @@ class RLock(Base):
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the lock, once more if it is this thread's; as `Lock.acquire`."""
-        owner = _who.current()
-        door = self._door
-        if door.owner == owner and door.depth:
-            door.depth += 1
+        if self._take_again():
             return True
+        door, owner = self._door, _who.current()
         had = door.take(owner, check_timeout(timeout)) if block else door.take_now(owner)
         if had:
             door.depth = 1
         return had
 
+    def _take_again(self) -> bool:
+        """Once more, if this thread or task has it; whether it has."""
+        door = self._door
+        if not door.depth or door.owner != _who.current():
+            return False
+        door.depth += 1
+        return True
+
     async def acquire_async(self) -> bool:
         """`acquire` in a coroutine: whose it is, is the task's that calls."""
         from ._waiting import take_async  # as in `Lock`
 
-        door, owner = self._door, _who.current()
-        if door.owner == owner and door.depth:
-            door.depth += 1
+        if self._take_again():
             return True
-        had = await take_async(door)
+        had = await take_async(self._door)
         if had:
-            door.depth = 1
+            self._door.depth = 1
         return had
-
-    async def __aenter__(self) -> bool:
-        return await self.acquire_async()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
     def release(self) -> None:
         """Give it back, once.
@@ -247,15 +270,3 @@ class RLock(Base):
         door.depth -= 1
         if not door.depth:
             door.give_back()
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.release()
-        except LockNotHeld:  # as with `Lock`
-            if kind is None:
-                raise

@@ -20,6 +20,9 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..errors import LockError
+from ._folder import VARIABLE
+
 FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED = range(10)
 SIZE = 4096
 _NAME_AT, _NAME_MOST = 10 * 8, 432
@@ -104,3 +107,19 @@ class Record:
         """Let go of the page."""
         self.words.release()
         self._map.close()
+
+
+def open_record(fd: int, path: str, name: str) -> Record:
+    """The record in the file behind *fd*, which is at *path*.
+
+    Raises:
+        LockError: there is no room for it; the message says what to do.
+    """
+    try:
+        return Record(fd, name)
+    except OSError as error:
+        raise LockError(
+            f"the record of a lock, {path}, cannot be written ({error.strerror}); make room there, raise the limit, or set "
+            f"{VARIABLE} to another folder",
+            lock=name,
+        ) from error

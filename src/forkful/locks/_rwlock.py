@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
-from ..errors import LockNotHeld
 from . import _who
 from ._door import Door
-from ._lock import Base, check_timeout
+from ._lock import Base, Blocks, check_timeout
 from ._place import Spec
 
 
-class Side:
+class Side(Blocks):
     """One of the two ways to hold an `RWLock`; used as a lock."""
 
     __slots__ = ("_door", "_shared")
@@ -42,26 +40,6 @@ class Side:
             LockError: this process does not hold it in this way; also a ``RuntimeError`` and a ``ValueError``.
         """
         self._door.give_back(shared=self._shared)
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.release()
-        except LockNotHeld:  # as with `Lock`
-            if kind is None:
-                raise
-
-    async def __aenter__(self) -> bool:
-        return await self.acquire_async()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("one side of an RWLock cannot be pickled: send the RWLock, and call read() or write() there")

@@ -18,10 +18,10 @@ from typing import Any
 from ..errors import LockError, LockLost, LockNotHeld
 from . import _sysv, _who
 from ._anonymous import Making, note_maker, sweep
-from ._folder import lock_folder, open_file, prepare
-from ._lock import check_timeout
+from ._folder import identify, leads_to, lock_folder, open_file, prepare
+from ._lock import AsyncBlocks, check_timeout
 from ._place import ANONYMOUS, NAMED, Place, Spec, find_place
-from ._record import FENCE, Entry, Record
+from ._record import FENCE, Entry, open_record
 
 # The words of a semaphore's record that a lock's uses otherwise; the table of waiters is one of holders here.
 _NUMBER, _VALUE, _BOOT = 1, 2, 3
@@ -59,10 +59,11 @@ class _Counter:
             raise LockLost(
                 "the process that made this anonymous semaphore has ended, and the semaphore with it; give it a name"
             ) from None
-        self._record = Record(self._fd, place.text if place.kind == NAMED else "")
+        self._record = open_record(self._fd, path, place.text if place.kind == NAMED else "")
+        self.value = 0
         with self._table():
             self._begin(value)
-        self.value: int = self._record.words[_VALUE]
+        self.value = self._record.words[_VALUE]
         self.number: int = self._record.words[_NUMBER] - 1
         if making:
             note_maker(self._record)
@@ -73,10 +74,8 @@ class _Counter:
         """Make the kernel's semaphore, unless that has been done since the machine was started."""
         words = self._record.words
         if words[_NUMBER] and words[_BOOT] == _this_boot() and _exists(words[_NUMBER] - 1):
-            if value is not None and words[_VALUE] != value:
-                raise ValueError(
-                    f"semaphore {self.place.text!r} has {words[_VALUE]} permits, not {value}: all who use it must agree"
-                )
+            self.value = words[_VALUE]
+            self.check_value(value)
             return
         if value is None:
             raise LockLost("this semaphore is no more: the machine was started anew, or somebody has removed it")
@@ -87,6 +86,11 @@ class _Counter:
                 f"the system has no semaphore left ({error.strerror}); see `ipcs -s` and `ipcrm`"
             ) from error
         words[_VALUE], words[_BOOT] = value, _this_boot()
+
+    def check_value(self, value: int | None) -> None:
+        """Raises ``ValueError`` if somebody wants it to have another number of permits."""
+        if value is not None and self.value != value:
+            raise ValueError(f"{self.describe()} has {self.value} permits, not {value}: all who use it must agree")
 
     @contextmanager
     def _table(self) -> Iterator[None]:
@@ -149,14 +153,7 @@ class _Counter:
         Raises:
             LockLost: its file was removed or replaced.
         """
-        found = os.fstat(self._fd)
-        try:
-            there = os.stat(self._path, follow_symlinks=False)
-        except OSError:
-            there = None
-        if self.place.kind != ANONYMOUS and (
-            there is None or (there.st_dev, there.st_ino) != (found.st_dev, found.st_ino)
-        ):
+        if self.place.kind != ANONYMOUS and not leads_to(self._path, identify(self._fd)):
             raise LockLost(
                 f"{self.describe()} was lost: its file, {self._path}, was removed or replaced, so that others may use another "
                 f"one of that name; leave the file where it is",
@@ -225,10 +222,8 @@ def _open_counter(place: Place, value: int | None) -> _Counter:
         counter = _counters.get(place)
         if counter is None:
             counter = _counters[place] = _Counter(place, value)
-        elif value is not None and counter.value != value:
-            raise ValueError(
-                f"{counter.describe()} has {counter.value} permits, not {value}: all who use it must agree"
-            )
+        else:
+            counter.check_value(value)
         return counter
 
 
@@ -242,7 +237,7 @@ def _disown() -> None:
 os.register_at_fork(after_in_child=_disown)
 
 
-class Semaphore:
+class Semaphore(AsyncBlocks):
     """A number of permits, between processes, threads and tasks of one machine; as many may be inside at once.
 
     It is a value, as `Lock` is.  The permits of a process that dies, however it dies, come back; whoever takes one next
@@ -358,14 +353,6 @@ class Semaphore:
         return self.acquire()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
-    async def __aenter__(self) -> bool:
-        return await self.acquire_async()
-
-    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
