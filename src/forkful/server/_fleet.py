@@ -200,7 +200,7 @@ class Fleet:
 
     def _hurry(self, member: Member, now: float) -> None:
         """When only seats are left that are over their time, there is nothing to wait for."""
-        if member.overdue and member.seats is not None and member.seats <= member.overdue:
+        if member.seats is not None and 0 < member.seats <= member.overdue:
             member.deadline = min(member.deadline, now)
 
     def _on_ended(self, member: Member, how: str | None, now: float, todo: list[Instruction]) -> None:

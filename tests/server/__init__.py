@@ -1,0 +1,1 @@
+"""The server: decisions in milliseconds, real sockets and processes for the rest."""
