@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = [
+    "Began",
     "Close",
     "Drain",
     "Ended",
@@ -21,6 +22,7 @@ __all__ = [
     "Ready",
     "Refused",
     "Reload",
+    "Reloaded",
     "Resize",
     "Say",
     "Spent",
@@ -175,10 +177,22 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """The first worker is ready: connections are served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A reload has ended: with all workers new, or, for the reason given, with those that were there."""
+
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Nobody is left: end.  With the reason, if it could not even begin."""
 
     failure: str | None = None
 
 
-Instruction = Start | Drain | Finish | Trace | Kill | Mute | Say | Close
+Instruction = Start | Drain | Finish | Trace | Kill | Mute | Say | Began | Reloaded | Close

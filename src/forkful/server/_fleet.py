@@ -19,6 +19,7 @@ from enum import Enum
 from itertools import count
 
 from ._events import (
+    Began,
     Close,
     Drain,
     Ended,
@@ -34,6 +35,7 @@ from ._events import (
     Ready,
     Refused,
     Reload,
+    Reloaded,
     Resize,
     Say,
     Spent,
@@ -139,7 +141,7 @@ class Fleet:
             case Overdue(worker, seats, text):
                 self._on_overdue(self.members[worker], seats, text, now, todo)
             case Reload():
-                self._on_reload(todo)
+                self._on_reload()
             case Resize(by):
                 self._on_resize(by, todo)
             case Stop(at_once):
@@ -168,7 +170,7 @@ class Fleet:
         self._failures = 0
         if not self.has_served:
             self.has_served = True
-            todo.append(Say("ready"))
+            todo.append(Began())
 
     def _on_failed_start(self, reason: str, now: float, todo: list[Instruction]) -> None:
         """A worker has not become ready."""
@@ -185,7 +187,7 @@ class Fleet:
             self._is_reloading = False
             for member in self.of(Phase.STARTING):
                 member.generation = self.generation
-            todo.append(Say(f"{reason}; the reload is given up, the workers that were there serve on", is_trouble=True))
+            todo.append(Reloaded(reason))
         else:
             todo.append(Say(f"{reason}; the next try is in {pause:g} s", is_trouble=True))
 
@@ -262,13 +264,12 @@ class Fleet:
             self._drain(member, now, todo)
         self._hurry(member, now)
 
-    def _on_reload(self, todo: list[Instruction]) -> None:
+    def _on_reload(self) -> None:
         if not self.is_stopping:
             self._last_generation += 1
             self.generation = self._last_generation
             self._is_reloading = True
             self._not_before = 0.0
-            todo.append(Say("reloading"))
 
     def _on_resize(self, by: int, todo: list[Instruction]) -> None:
         """Both bounds move: within them, the load would undo it."""
@@ -314,7 +315,7 @@ class Fleet:
                 todo.append(Start(number, self.generation))
         if self._is_reloading and all(one.generation == self.generation for one in self.of(Phase.SERVING)):
             self._is_reloading = False
-            todo.append(Say("reloaded: all workers are new"))
+            todo.append(Reloaded())
         muted = self.wanted == self._most
         if muted != self._muted:
             self._muted = muted

@@ -18,6 +18,7 @@ from forkful.errors import ServerError
 
 from ._board import Board, Doing, find_overdue
 from ._events import (
+    Began,
     Close,
     Drain,
     Ended,
@@ -33,6 +34,7 @@ from ._events import (
     Ready,
     Refused,
     Reload,
+    Reloaded,
     Resize,
     Say,
     Spent,
@@ -42,12 +44,15 @@ from ._events import (
     Trace,
 )
 from ._fleet import Fleet, Phase
-from ._handlers import Trade
 from ._settings import Settings
+from ._trades import Trade
 from ._wire import Message, Word, open_wire
 from ._worker import Job, work
 
-__all__ = ["Master"]
+__all__ = ["Master", "News"]
+
+News = Say | Began | Reloaded
+"""What whoever runs the server wants to know."""
 
 SIGNALS: dict[int, Event] = {
     signal.SIGTERM: Stop(),
@@ -97,12 +102,12 @@ class Master:
         settings: Settings,
         trade: Trade,
         listeners: Sequence[socket.socket],
-        say: Callable[[str, bool], None],
+        report: Callable[[News], None],
     ) -> None:
         self._settings = settings
         self._trade = trade
         self._listeners = listeners
-        self._say = say
+        self._report = report
         capacity = max(64, 4 * settings.most)
         self.board = Board(capacity, settings.threads)
         self._fleet = Fleet(settings, capacity)
@@ -245,8 +250,8 @@ class Master:
                 self._workers[number].child.kill()
             case Mute(muted):
                 self.board.wants_alerts = not muted
-            case Say(text, is_trouble):
-                self._say(text, is_trouble)
+            case Say() | Began() | Reloaded():
+                self._report(instruction)
             case Close():
                 self._closed = instruction
 

@@ -148,6 +148,11 @@ class Seats:
         """How many seats have not left."""
         return self._present
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether a client that was put aside waits for a seat."""
+        return bool(self._ready)
+
     def hand(self, client: Client) -> None:
         """Have a seat serve *client*, which was put aside: an idle one at once, else the next that becomes idle."""
         with self._lock:

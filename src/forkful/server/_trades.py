@@ -1,0 +1,102 @@
+"""What is done with a connection.  `Raw`: a handler of the user's has it until it returns."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+from typing import TYPE_CHECKING, Any
+
+from forkful.errors import ServerError
+
+from ._parking import Parking
+from ._seats import Client, Seats
+from ._source import Handler, Source
+
+if TYPE_CHECKING:
+    from ._worker import Desk
+
+__all__ = ["Raw", "Trade"]
+
+log = logging.getLogger("forkful.server")
+
+
+class Trade:
+    """How connections are served.  One object for all workers, which each of them loads after the fork."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def load(self) -> None:
+        """In a worker, once: import what is to be called.  Raises whatever that raises."""
+        raise NotImplementedError
+
+    def open_parking(self, seats: Seats) -> Parking | None:  # for those that have one
+        """In a worker, once: where connections are put aside; None if they never are."""
+        return None
+
+    def serve(self, client: Client, desk: Desk) -> None:
+        """In a seat: serve a connection, and close it or put it aside.  Raises nothing."""
+        raise NotImplementedError
+
+
+class Raw(Trade):
+    """``handler(conn, address)``, or a handler class of ``socketserver``."""
+
+    def __init__(self, source: Source, stand_in: Any, io_timeout: float | None) -> None:
+        super().__init__(source)
+        self._stand_in = stand_in
+        self._io_timeout = io_timeout
+        self._call: Handler = _not_loaded
+
+    def load(self) -> None:
+        found = self.source.load()
+        if isinstance(found, type) and issubclass(found, socketserver.BaseRequestHandler):
+            if issubclass(found, socketserver.DatagramRequestHandler):
+                raise ServerError(f"{self.source} is a handler of datagrams, and the server has connections")
+            server = self._stand_in
+            server.RequestHandlerClass = found
+            self._call = lambda conn, address: found(conn, address, server)
+        else:
+            self._call = found
+
+    def serve(self, client: Client, desk: Desk) -> None:
+        desk.begin(str(client))
+        failed = True
+        try:
+            failed = self._serve(client.conn, client.address)
+        finally:
+            desk.end(failed=failed)
+
+    def _serve(self, conn: socket.socket, address: Any) -> bool:
+        """Whether it failed."""
+        try:
+            conn.settimeout(self._io_timeout)
+            self._call(conn, address)
+        except ConnectionError as error:
+            log.info("%s: the client has gone: %s", address, error)
+            return True
+        except TimeoutError:
+            log.info("%s: the client was silent, or read nothing, for %g s", address, self._io_timeout or 0)
+            return True
+        except BaseException as error:  # also SystemExit: a handler ends its connection, not its worker
+            log.error("the handler failed for %s", address, exc_info=error)  # as one line says, of any kind
+            return True
+        finally:
+            _close(conn)
+        return False
+
+
+def _not_loaded(_conn: socket.socket, _address: Any) -> object:
+    raise RuntimeError("a handler is called before it is loaded")
+
+
+def _close(conn: socket.socket) -> None:
+    """Close it so that what was sent arrives: the end of our side is told before the descriptor goes."""
+    try:
+        if conn.fileno() >= 0:  # it has not been given away
+            conn.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # the client has gone
+    finally:
+        conn.close()
