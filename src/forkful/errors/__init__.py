@@ -20,6 +20,7 @@
      │   ├─ LockLost                         it was held, and others may have held it since
      │   ├─ DeadlockError                    who waits for it holds what its owner waits for
      │   └─ UnsafeFilesystem                 where its file is, locks are known not to exclude
+     ├─ ServerError                          yours: a server cannot start with what it was told
      └─ EngineUnavailable                    an optional dependency is missing
 
 ``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
@@ -56,6 +57,7 @@ __all__ = [
     "PoolTerminated",
     "RemoteError",
     "ResultTimeout",
+    "ServerError",
     "TaskCancelled",
     "TaskError",
     "TaskTimeout",
@@ -173,6 +175,10 @@ class UnsafeFilesystem(LockError):
     """
 
     filesystem: str = ""
+
+
+class ServerError(ForkfulError):
+    """A server cannot start, or cannot go on with new settings: an address is taken, a file is not what it should be."""
 
 
 class EngineUnavailable(ForkfulError):
