@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from forkful.server._settings import Settings
 class World:
     """A fleet, the time, and what it has asked for."""
 
-    def __init__(self, capacity: int = 64, **settings: float) -> None:
-        self.fleet = Fleet(Settings(**settings), capacity)  # type: ignore[arg-type]  # numbers are numbers
+    def __init__(self, capacity: int = 64, **settings: Any) -> None:
+        self.fleet = Fleet(Settings(**settings), capacity)
         self.now = 100.0
         self.done: list[e.Instruction] = []
         self.tell(e.Tick())
@@ -47,7 +48,7 @@ def of_kind(todo: Iterable[e.Instruction], kind: type) -> list[e.Instruction]:
     return [one for one in todo if isinstance(one, kind)]
 
 
-def serving(**settings: float) -> World:
+def serving(**settings: Any) -> World:
     """One whose workers are ready."""
     world = World(**settings)
     world.all_ready()
