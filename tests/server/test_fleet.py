@@ -157,6 +157,21 @@ def test_reload_of_bad_code(after: int) -> None:
     assert not set(world.numbers()) & set(before)
 
 
+def test_failure_from_before_the_reload() -> None:
+    """A worker that was started earlier cannot load what was there then: the reload goes on."""
+    world = World(least=2, most=2)
+    world.tell(e.Ready(1), e.Reload())
+    todo = world.tell(e.Refused(2, "SyntaxError"), e.Ended(2))
+    assert not of_kind(todo, e.Reloaded)
+    while world.fleet.of(Phase.STARTING) or world.fleet.wake_at:
+        world.all_ready()
+        for number in world.numbers(Phase.LEAVING):
+            world.tell(e.Left(number, 0), e.Ended(number))
+        world.after(1, e.Tick())
+    assert e.Reloaded() in world.done
+    assert {member.generation for member in world.fleet.members.values()} == {1}
+
+
 def test_spent_workers_are_replaced_one_at_a_time() -> None:
     """The new one first."""
     world = serving(least=2, most=2)

@@ -16,6 +16,7 @@ import os
 import time
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 __all__ = ["Board", "Doing", "Row", "Seat", "SeatView", "find_overdue"]
 
@@ -183,6 +184,32 @@ class Board:
             self.words[word] + sum(one[at] for one in sums) for at, word in enumerate((SERVED, FAILED, SECONDS))
         )
         return served, failed, nanoseconds / 1e9
+
+    def stats(self) -> dict[str, Any]:
+        """As `Server.stats` tells it."""
+        served, failed, seconds = self.totals()
+        now = time.monotonic_ns()
+        workers = []
+        for row in self.rows:
+            if not (pid := row.words[PID]):
+                continue
+            doing = [view.doing for view in row.look()]
+            workers.append(
+                {
+                    "pid": pid,
+                    "generation": row.words[ROW_GENERATION],
+                    "age": (now - row.words[BORN]) / 1e9,
+                    "busy": doing.count(Doing.BUSY),
+                    "idle": doing.count(Doing.IDLE),
+                }
+            )
+        return {
+            "workers": workers,
+            "requests": served,
+            "failed": failed,
+            "seconds": seconds,
+            "started": self.words[STARTED],
+        }
 
     # In a worker.
 

@@ -126,7 +126,7 @@ class Fleet:
             case Ready(worker):
                 self._on_ready(self.members[worker], now, todo)
             case Refused(worker, reason):
-                self._on_failed_start(reason, now, todo)
+                self._on_failed_start(self.members[worker], reason, now, todo)
                 self._let_go(self.members[worker], now)
             case Full():
                 self.look_at = now
@@ -172,8 +172,8 @@ class Fleet:
             self.has_served = True
             todo.append(Began())
 
-    def _on_failed_start(self, reason: str, now: float, todo: list[Instruction]) -> None:
-        """A worker has not become ready."""
+    def _on_failed_start(self, failed: Member, reason: str, now: float, todo: list[Instruction]) -> None:
+        """A worker has not become ready: that is the end of the reload for which it was started, if it was for one."""
         if not self.has_served:
             self._failure = self._failure or reason
             self._on_stop(now, todo, at_once=True)
@@ -182,11 +182,9 @@ class Fleet:
         pause = PAUSES[min(self._failures, len(PAUSES)) - 1]
         self._not_before = now + pause
         old = [member for member in self.of(Phase.SERVING) if member.generation < self.generation]
-        if old:
+        if old and failed.generation == self.generation:
             self.generation = max(member.generation for member in old)
             self._is_reloading = False
-            for member in self.of(Phase.STARTING):
-                member.generation = self.generation
             todo.append(Reloaded(reason))
         else:
             todo.append(Say(f"{reason}; the next try is in {pause:g} s", is_trouble=True))
@@ -209,7 +207,7 @@ class Fleet:
         if how is not None and member.phase is not Phase.LEAVING:
             name = f"worker {member.number}"
             if member.phase is Phase.STARTING:
-                self._on_failed_start(f"{name} {how} before it was ready", now, todo)
+                self._on_failed_start(member, f"{name} {how} before it was ready", now, todo)
             else:
                 todo.append(Say(f"{name} {how}; another one takes its place", is_trouble=True))
                 if now - member.since < STABLE:
@@ -298,7 +296,7 @@ class Fleet:
         for member in self.members.values():
             if member.phase is not Phase.SERVING and member.deadline <= now:
                 if member.phase is Phase.STARTING and not member.overdue:
-                    self._on_failed_start(f"worker {member.number} was not ready in time", now, todo)
+                    self._on_failed_start(member, f"worker {member.number} was not ready in time", now, todo)
                     self._let_go(member, now)
                 todo.append(Kill(member.number))
                 member.deadline = NEVER  # its end is certain, and will be told

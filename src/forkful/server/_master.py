@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -44,12 +44,14 @@ from ._events import (
     Trace,
 )
 from ._fleet import Fleet, Phase
+from ._listeners import Listener
+from ._queue import queue_depth, shrink
 from ._settings import Settings
 from ._trades import Trade
 from ._wire import Message, Word, open_wire
 from ._worker import Job, work
 
-__all__ = ["Master", "News"]
+__all__ = ["SIGNALS", "Master", "News"]
 
 News = Say | Began | Reloaded
 """What whoever runs the server wants to know."""
@@ -101,15 +103,20 @@ class Master:
         self,
         settings: Settings,
         trade: Trade,
-        listeners: Sequence[socket.socket],
+        listeners: Sequence[Listener],
         report: Callable[[News], None],
+        signals: Mapping[int, Event] = SIGNALS,
     ) -> None:
         self._settings = settings
         self._trade = trade
         self._listeners = listeners
         self._report = report
+        self._meanings = signals
         capacity = max(64, 4 * settings.most)
         self.board = Board(capacity, settings.threads)
+        if len(listeners) > 1:  # seats wait for all of them with poll(2), and race for what comes
+            for listener in listeners:
+                os.set_blocking(listener.fileno(), False)
         self._fleet = Fleet(settings, capacity)
         self._workers: dict[int, _Worker] = {}
         self._poll = select.poll()
@@ -134,6 +141,11 @@ class Master:
                 self._look()
         if self._closed.failure is not None:
             raise ServerError(self._closed.failure)
+
+    def close(self) -> None:
+        """Nobody listens here any more."""
+        for listener in self._listeners:
+            listener.close()
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due; None: nothing is."""
@@ -170,7 +182,7 @@ class Master:
 
     def _queued(self) -> int:
         """Connections that nobody has accepted yet."""
-        return 0
+        return sum(queue_depth(listener) or 0 for listener in self._listeners)
 
     # Facts.
 
@@ -183,7 +195,7 @@ class Master:
         stack.callback(writing.close)
         stack.callback(reading.close)
         stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False))
-        for signum in SIGNALS:
+        for signum in self._meanings:
             stack.callback(signal.signal, signum, signal.signal(signum, ignore))
         self._watch(reading.fileno(), partial(self._on_signals, reading))
         stack.callback(self._forget, reading.fileno())
@@ -191,7 +203,7 @@ class Master:
 
     def _on_signals(self, reading: socket.socket) -> None:
         for signum in reading.recv(4096):
-            event = SIGNALS.get(signum)
+            event = self._meanings.get(signum)
             if isinstance(event, Stop):
                 event = Stop(at_once=event.at_once or self._fleet.is_stopping)
             if event is not None:
@@ -259,7 +271,15 @@ class Master:
         row = self.board.take_row(generation)
         assert row is not None, "the fleet has no more members than the board has rows"
         worker = _Worker(number, row)
-        job = Job(self._trade, self._listeners, self._settings, self.board, row, worker.theirs, worker.lifeline)
+        job = Job(
+            self._trade,
+            [listener.socket for listener in self._listeners],
+            self._settings,
+            self.board,
+            row,
+            worker.theirs,
+            worker.lifeline,
+        )
         forks.flush_standard_streams()
         try:
             worker.child.fork(partial(work, job))
@@ -277,8 +297,8 @@ class Master:
     def _finish(self) -> None:
         """What is queued is still served, what comes from now on is not queued."""
         for listener in self._listeners:
-            os.set_blocking(listener.fileno(), False)  # not setblocking(): the description, not our object
-            listener.listen(0)
+            os.set_blocking(listener.fileno(), False)  # for all that share it
+            shrink(listener)
         for worker in self._workers.values():
             worker.wire.send(Word.FINISH)
 

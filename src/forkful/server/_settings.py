@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Settings"]
+from forkful._core.quantities import check_duration, check_memory, check_whole
+
+__all__ = ["Settings", "check_settings"]
+
+MOST = 1_000_000
+"""Of whatever is counted: what is more is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +48,61 @@ class Settings:
     def is_elastic(self) -> bool:
         """Whether the number of workers follows the load."""
         return self.least < self.most
+
+
+def check_settings(
+    *,
+    processes: Any = 1,
+    threads: Any = 1,
+    spare: Any = 1,
+    idle_timeout: Any = 10.0,
+    timeout: Any = None,
+    drain_timeout: Any = 30.0,
+    ready_timeout: Any = 60.0,
+    max_requests: Any = None,
+    max_requests_jitter: Any = 0,
+    max_memory: Any = None,
+) -> Settings:
+    """The settings that a user means.
+
+    Raises:
+        TypeError, ValueError: one of them cannot be; the message is one line.
+    """
+    least, most = _check_processes(processes)
+    return Settings(
+        least=least,
+        most=most,
+        threads=_check_count("threads", threads),
+        spare=_check_count("spare", spare),
+        idle_timeout=_check_seconds("idle_timeout", idle_timeout),
+        timeout=None if timeout is None else _check_seconds("timeout", timeout),
+        drain_timeout=_check_seconds("drain_timeout", drain_timeout),
+        ready_timeout=_check_seconds("ready_timeout", ready_timeout),
+        max_requests=None if max_requests is None else _check_count("max_requests", max_requests),
+        max_requests_jitter=_check_count("max_requests_jitter", max_requests_jitter, least=0),
+        max_memory=None if max_memory is None else check_memory("max_memory", max_memory),
+    )
+
+
+def _check_processes(processes: Any) -> tuple[int, int]:
+    if not isinstance(processes, tuple):
+        number = _check_count("processes", processes)
+        return number, number
+    if len(processes) != 2:
+        raise TypeError(f"processes must be a number, or (least, most), not {processes!r}")
+    least, most = (_check_count("processes", number) for number in processes)
+    if least > most:
+        raise ValueError(f"processes: the least, {least}, is more than the most, {most}; write ({most}, {least})?")
+    return least, most
+
+
+def _check_count(name: str, number: Any, least: int = 1) -> int:
+    number = check_whole(name, number)
+    if not least <= number <= MOST:
+        raise ValueError(f"{name} must be {least} to {MOST}, not {number}")
+    return int(number)
+
+
+def _check_seconds(name: str, seconds: Any) -> float:
+    nanoseconds = check_duration(name, seconds)
+    return math.inf if nanoseconds is None else nanoseconds / 1e9

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkful.errors import ServerError
 
+from ._listeners import Listener
 from ._parking import Parking
 from ._seats import Client, Seats
 from ._source import Handler, Source
@@ -16,7 +17,7 @@ from ._source import Handler, Source
 if TYPE_CHECKING:
     from ._worker import Desk
 
-__all__ = ["Raw", "Trade"]
+__all__ = ["Raw", "StandIn", "Trade"]
 
 log = logging.getLogger("forkful.server")
 
@@ -26,6 +27,9 @@ class Trade:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+
+    def prepare(self, listener: Listener) -> None:
+        """In the master, once: see where connections will come from."""
 
     def load(self) -> None:
         """In a worker, once: import what is to be called.  Raises whatever that raises."""
@@ -40,14 +44,34 @@ class Trade:
         raise NotImplementedError
 
 
+class StandIn:
+    """What a handler class of `socketserver` finds as its ``server``: what such a server tells, and nothing to steer."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.socket = listener.socket
+        self.address_family = listener.socket.family
+        self.socket_type = listener.socket.type
+        self.server_address = listener.socket.getsockname()
+        self.RequestHandlerClass: Any = None
+        if isinstance(self.server_address, tuple):  # as http.server has them
+            self.server_name, self.server_port = self.server_address[:2]
+
+    def fileno(self) -> int:
+        """The listener's descriptor."""
+        return self.socket.fileno()
+
+
 class Raw(Trade):
     """``handler(conn, address)``, or a handler class of ``socketserver``."""
 
-    def __init__(self, source: Source, stand_in: Any, io_timeout: float | None) -> None:
+    def __init__(self, source: Source, io_timeout: float | None) -> None:
         super().__init__(source)
-        self._stand_in = stand_in
+        self._stand_in: StandIn | None = None
         self._io_timeout = io_timeout
         self._call: Handler = _not_loaded
+
+    def prepare(self, listener: Listener) -> None:
+        self._stand_in = StandIn(listener)
 
     def load(self) -> None:
         found = self.source.load()
@@ -55,8 +79,9 @@ class Raw(Trade):
             if issubclass(found, socketserver.DatagramRequestHandler):
                 raise ServerError(f"{self.source} is a handler of datagrams, and the server has connections")
             server = self._stand_in
+            assert server is not None, "prepared before it is loaded"
             server.RequestHandlerClass = found
-            self._call = lambda conn, address: found(conn, address, server)
+            self._call = lambda conn, address: found(conn, address, server)  # type: ignore[arg-type]  # what handlers ask of one
         else:
             self._call = found
 

@@ -25,6 +25,8 @@ class Word(StrEnum):
     FULL = "full"
     SPENT = "spent"  # why
     LEFT = "left"  # how many seats
+    # From a master to whoever started it, beside READY and REFUSED.
+    RELOADED = "reloaded"
 
 
 @dataclass(frozen=True, slots=True)
