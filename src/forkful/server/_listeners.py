@@ -48,6 +48,10 @@ class Listener:
         """Its descriptor; -1 when closed."""
         return self.socket.fileno()
 
+    def take_over(self) -> None:
+        """The calling process, which has inherited it, is the one that removes the file."""
+        self._pid = os.getpid()
+
     def remove_file(self) -> bool:
         """Unlink the file of a Unix socket: from then on nobody can find it, and those who have connected are kept.
 

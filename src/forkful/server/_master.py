@@ -131,6 +131,8 @@ class Master:
         Raises:
             ServerError: no worker could load the handler.
         """
+        for listener in self._listeners:
+            listener.take_over()
         with ExitStack() as stack:
             stack.enter_context(self._signals())
             self._handle(Tick())

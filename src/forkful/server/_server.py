@@ -152,9 +152,9 @@ class Server:
             RuntimeError: the server is running already.
         """
         self._check_not_running()
-        self._running = running = _Running(self._make_master)
+        self._running = running = _Running()
         try:
-            running.start()
+            running.start(self._make_master(running.tell, STARTED_SIGNALS))
         except BaseException:
             self._running = None
             running.kill()
@@ -223,7 +223,7 @@ class Server:
         if self._running is not None or self._listeners:
             raise RuntimeError("the server is running already")
 
-    def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event] = STARTED_SIGNALS) -> Master:
+    def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event]) -> Master:
         try:
             for number, address in enumerate(self._addresses):
                 self._listeners.append(open_listener(address, backlog=self._backlog))
@@ -244,8 +244,7 @@ class Server:
 class _Running:
     """A master in a process of its own, as whoever started it sees it."""
 
-    def __init__(self, make_master: Callable[[Callable[[News], None]], Master]) -> None:
-        self._make_master = make_master
+    def __init__(self) -> None:
         self._child = ForkedChild()
         self._wire, self._theirs = open_wire()
         self._lifeline, self._hold = os.pipe()
@@ -253,13 +252,12 @@ class _Running:
         self._lock = threading.Lock()
         forks.hold(self)
 
-    def start(self) -> None:
-        """Returns when it is ready.
+    def start(self, master: Master) -> None:
+        """Fork, and have *master* run there; returns when it is ready.
 
         Raises:
             ServerError: it cannot be.
         """
-        master = self._make_master(self._tell)
         forks.flush_standard_streams()
         self._child.fork(partial(_be_master, master, self._lifeline, self._theirs))
         self._theirs.close()
@@ -297,7 +295,7 @@ class _Running:
         self._wire.close()
         os.close(self._hold)
 
-    def _tell(self, news: News) -> None:
+    def tell(self, news: News) -> None:
         """In the master: what has happened."""
         report(news)
         match news:
@@ -323,6 +321,9 @@ class _Running:
 
     def _close(self) -> None:
         self._wire.close()
+        self._theirs.close()
+        if self._lifeline >= 0:  # it has never begun
+            os.close(self._lifeline)
         with contextlib.suppress(OSError):
             os.close(self._hold)
         self._child.close()

@@ -16,6 +16,9 @@ from forkful.errors import ServerError
 
 __all__ = ["Handler", "Source"]
 
+# Where no mistake of a handler's module is.
+_OURS, _IMPORTLIB = os.path.dirname(os.path.dirname(__file__)), os.path.dirname(importlib.__file__)
+
 Handler = Callable[[socket.socket, Any], object]
 """What serves a connection: called with the socket and the client's address; the server closes the socket."""
 
@@ -65,7 +68,7 @@ class Source:
             return str(error)
         where = ""
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            if not frame.filename.startswith("<frozen"):
+            if not frame.filename.startswith((_OURS, "<frozen", _IMPORTLIB)):
                 where = f" ({os.path.basename(frame.filename)}, line {frame.lineno})"
                 break
         text = str(error).splitlines()
