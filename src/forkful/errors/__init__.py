@@ -20,7 +20,7 @@
      │   ├─ LockLost                         it was held, and others may have held it since
      │   ├─ DeadlockError                    who waits for it holds what its owner waits for
      │   └─ UnsafeFilesystem                 where its file is, locks are known not to exclude
-     ├─ ServerError                          yours: a server cannot start with what it was told
+     ├─ ServerError                          a server cannot begin, or be told something
      └─ EngineUnavailable                    an optional dependency is missing
 
 ``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
@@ -124,6 +124,10 @@ class InitializerError(ForkfulError):
     dump: str = ""
 
 
+class ServerError(ForkfulError):
+    """A server cannot begin, or cannot be told something: its address, its handler or its certificate is not to be had."""
+
+
 class LockError(ForkfulError):
     """A lock cannot be had, or not be given back.
 
@@ -175,10 +179,6 @@ class UnsafeFilesystem(LockError):
     """
 
     filesystem: str = ""
-
-
-class ServerError(ForkfulError):
-    """A server cannot start, or cannot go on with new settings: an address is taken, a file is not what it should be."""
 
 
 class EngineUnavailable(ForkfulError):
