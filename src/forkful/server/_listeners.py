@@ -1,6 +1,7 @@
 """Listening sockets: opened for an `Address`, or adopted from whoever opened them, and closed.
 
-They block, and stay so: ``O_NONBLOCK`` would be a flag of the open file, which every process that inherited it shares.
+They block: ``O_NONBLOCK`` would be a flag of the open file, which every process that inherited it shares.  Where threads wait for
+several of them at once that is what is wanted; docs/decisions/0014-accept.md says why.
 
 ``TCP_DEFER_ACCEPT`` is left alone.  It would hide a client that says nothing from ``accept``, but also one that waits for the
 server to speak first, and what it hides is in no queue: neither counted nor drained, and reset at the end.
@@ -10,15 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from typing import Final
 
 from ..errors import ServerError
 from ._address import Address
+from ._unix import explain, identify, open_unix
 
 BACKLOG: Final = 1024
 """Connections that may wait for a free thread, unless the caller says otherwise; Linux allows `backlog_limit`."""
@@ -38,7 +38,7 @@ class Listener:
     def __init__(self, sock: socket.socket, address: Address, *, has_file: bool = False) -> None:
         self.socket = sock
         self.address = address
-        self._file = _identify(address.path) if has_file else None
+        self._file = identify(address.path) if has_file else None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class Listener:
         Nothing is done, and False returned, if this process did not make it, or if something else is there by now.
         """
         identity, self._file = self._file, None
-        if identity is None or os.getpid() != self._pid or _identify(self.address.path) != identity:
+        if identity is None or os.getpid() != self._pid or identify(self.address.path) != identity:
             return False
         with contextlib.suppress(OSError):  # the folder may have been made read-only since
             os.unlink(self.address.path)
@@ -84,7 +84,7 @@ def open_listener(address: Address, *, backlog: int = BACKLOG, mode: int | None 
     if address.kind == "fd":
         return adopt_listener(address.fd)
     if address.kind == "unix":
-        return _open_unix(address, backlog, mode)
+        return Listener(open_unix(address, backlog, mode), address, has_file=not address.is_abstract)
     return _open_tcp(address, backlog)
 
 
@@ -214,112 +214,4 @@ def _explain_tcp(address: Address, error: OSError) -> str:
         return (
             f"cannot listen at {address}: this machine has no IPv6; write an IPv4 address, or :{address.port} for all"
         )
-    return _explain(address, error)
-
-
-def _explain(address: Address, error: OSError) -> str:
-    if error.errno in {errno.EMFILE, errno.ENFILE}:
-        return f"cannot listen at {address}: no descriptor is left; raise the limit of open files (ulimit -n)"
-    return f"cannot listen at {address}: {error.strerror or error}; choose another address"
-
-
-# --- Unix sockets -----------------------------------------------------------------------------------------------------
-
-
-def _open_unix(address: Address, backlog: int, mode: int | None) -> Listener:
-    if address.is_abstract:
-        with _made(address) as sock:
-            sock.bind("\0" + address.path[1:])
-            sock.listen(backlog)
-        return Listener(sock, address)
-    with _made(address) as sock, _alone_in(os.path.dirname(address.path)):
-        _clear(address)
-        if mode is not None:
-            with contextlib.suppress(OSError):  # never more than asked for, from the first moment on: Linux only
-                os.fchmod(sock.fileno(), mode)
-        sock.bind(address.path)
-        listener = Listener(sock, address, has_file=True)
-        try:
-            if mode is not None:
-                os.chmod(address.path, mode)  # what the umask took
-            sock.listen(backlog)
-        except BaseException:
-            listener.remove_file()
-            raise
-    return listener
-
-
-@contextlib.contextmanager
-def _made(address: Address) -> Iterator[socket.socket]:
-    """A socket for *address*, closed if what is done with it fails; what the kernel refuses is explained."""
-    try:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(None)
-            yield sock
-        except BaseException:
-            sock.close()
-            raise
-    except OSError as error:
-        raise ServerError(_explain_unix(address, error)) from error
-
-
-@contextlib.contextmanager
-def _alone_in(folder: str) -> Iterator[None]:
-    """No other forkful opens a socket in *folder* meanwhile.
-
-    Between its bind and its listen a socket cannot be told from one that was left behind, and must not be replaced.
-    """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _clear(address: Address) -> None:
-    """Remove a socket file that nobody answers at; refuse anything else that is there."""
-    try:
-        status = os.lstat(address.path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(status.st_mode):
-        raise ServerError(
-            f"cannot listen at {address}: there is something else than a socket; remove it, or choose another path"
-        )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full queue is an answer, too
-        refusal = probe.connect_ex(address.path)
-    if refusal == errno.ECONNREFUSED:
-        os.unlink(address.path)
-    elif refusal == errno.EPROTOTYPE:
-        raise ServerError(f"cannot listen at {address}: there is a socket of another kind; choose another path")
-    elif refusal in {errno.EACCES, errno.EPERM}:
-        raise ServerError(
-            f"cannot listen at {address}: the socket there is another user's; remove it, or choose another path"
-        )
-    elif refusal != errno.ENOENT:
-        raise ServerError(f"cannot listen at {address}: another program answers there; stop it, or choose another path")
-
-
-def _explain_unix(address: Address, error: OSError) -> str:
-    folder = os.path.dirname(address.path)
-    if error.errno == errno.ENOENT:
-        return f"cannot listen at {address}: there is no folder {folder}; make it first"
-    if error.errno == errno.ENOTDIR:
-        return f"cannot listen at {address}: {folder} is not a folder; choose another path"
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"cannot listen at {address}: no permission to make a file in {folder}; choose another folder"
-    if error.errno == errno.EADDRINUSE:
-        return f"cannot listen at {address}: another program answers there; stop it, or choose another name"
-    return _explain(address, error)
-
-
-def _identify(path: str) -> tuple[int, int, int] | None:
-    """What tells a file from one that takes its place; an inode's number alone is used again at once."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
+    return explain(address, error)
