@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -104,10 +106,15 @@ def read_all(conn: socket.socket) -> bytes:
     return b"".join(iter(lambda: conn.recv(65536), b""))
 
 
+def await_stop(pid: int) -> None:
+    """Wait until every thread of process *pid* has been stopped."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)  # nobody tells but its parent
+
+
 def await_end(pid: int) -> None:
     """Wait until process *pid*, no child of ours, has ended."""
-    import select
-
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -18,7 +18,7 @@ import pytest
 from forkful.errors import ServerError
 from forkful.server import Server
 
-from .support import WATCHDOG, Start, await_end, read_all
+from .support import WATCHDOG, Start, await_end, await_stop, read_all
 
 
 def upper(conn: socket.socket, _address: Any) -> None:
@@ -246,6 +246,7 @@ def test_worker_is_stopped(program: Start) -> None:
     server = program("'handlers:pid', '127.0.0.1:0', processes=3")
     stopped, *others = server.workers
     os.kill(stopped, signal.SIGSTOP)
+    await_stop(stopped)
     try:
         answers = {int(server.ask()) for _ in range(60)}
     finally:
@@ -253,15 +254,22 @@ def test_worker_is_stopped(program: Start) -> None:
     assert answers == set(others)
 
 
-def test_shares_are_even(program: Start) -> None:
+def tell_pid(conn: socket.socket, _address: Any) -> None:
+    """Which process this is."""
+    conn.sendall(b"%d" % os.getpid())
+
+
+def test_shares_are_even() -> None:
     """Whoever has waited longest is next."""
-    server = program("'handlers:pid', '127.0.0.1:0', processes=4")
-    shares: dict[bytes, int] = {}
-    for _ in range(200):
-        who = server.ask()
-        shares[who] = shares.get(who, 0) + 1
-    assert len(shares) == 4
-    assert max(shares.values()) <= 1.3 * min(shares.values())
+    with Server(tell_pid, "127.0.0.1:0", processes=4) as server:
+        shares: dict[bytes, int] = {}
+        for _ in range(40):
+            while sum(worker["idle"] for worker in server.stats()["workers"]) < 4:
+                time.sleep(0.0001)  # nothing else tells of it
+            with connect(server) as client:
+                who = read_all(client)
+            shares[who] = shares.get(who, 0) + 1
+    assert sorted(shares.values()) == [10] * 4
 
 
 def test_elastic(program: Start) -> None:

@@ -311,7 +311,7 @@ class Fleet:
                 number = next(self._numbers)
                 self.members[number] = Member(number, self.generation, now, now + self.settings.ready_timeout)
                 todo.append(Start(number, self.generation))
-        if self._is_reloading and all(one.generation == self.generation for one in self.of(Phase.SERVING)):
+        if self._is_reloading and not any(self._accepts_still(member) for member in self.members.values()):
             self._is_reloading = False
             todo.append(Reloaded())
         muted = self.wanted == self._most
@@ -320,6 +320,10 @@ class Fleet:
             todo.append(Mute(muted))
         if self.wanted > self._least and self.look_at is None:
             self.look_at = now + LOOK
+
+    def _accepts_still(self, member: Member) -> bool:
+        """Whether a worker from before the reload may still take connections."""
+        return member.generation < self.generation and member.phase is not Phase.STARTING and member.seats is None
 
     def _due(self) -> list[Member]:
         """Those that serve and are to be replaced: outdated ones first."""
