@@ -1,0 +1,1 @@
+"""A server of processes and threads for any blocking handler."""

@@ -1,0 +1,1 @@
+"""What `forkful.server` does, with real sockets, files and programs."""
