@@ -143,6 +143,10 @@ def load_parser() -> type[Parser]:
 class Exchange:
     """One client's connection.  For one thread at a time.
 
+    Attributes:
+        lingers: it is over, but its client may still be sending.  What comes is to be read for a while, and dropped: were
+            the connection closed at once, the client's system would drop the answer (RFC 9112 §9.6).
+
     Args:
         service: what answers.
         client: the address that ``accept`` has told.
@@ -167,6 +171,7 @@ class Exchange:
         self._parser = load_parser()(service.limits)
         self._ended = False  # the client has shut down its side
         self._over = False
+        self.lingers = False
 
     @property
     def phase(self) -> Phase:
@@ -282,8 +287,8 @@ class Exchange:
         if failed and response.ends_by_close():
             _reset(conn)
         elif not (response.gone or self._ended):
-            read_all = request.complete and request.refusal is None and not self._parser.requests
-            _linger(conn, self._service.limits.linger, only_if_more=read_all)
+            _end_our_side(conn)
+            self.lingers = not request.complete or request.refusal is not None or bool(self._parser.requests)
         return False
 
     def _discard(self, conn: socket.socket, request: Request) -> bool:
@@ -305,19 +310,11 @@ class Exchange:
         return request.complete
 
 
-def _linger(conn: socket.socket, seconds: float, *, only_if_more: bool) -> None:
-    """End our side, and take what the client still sends, so that its system does not drop the answer (RFC 9112 §9.6).
-
-    With *only_if_more* only if there is something by now: the client has no reason to send.
-    """
-    until = time.monotonic() + seconds
+def _end_our_side(conn: socket.socket) -> None:
     try:
         conn.shutdown(socket.SHUT_WR)
-        conn.settimeout(0 if only_if_more else seconds)
-        while conn.recv(CHUNK) and (left := until - time.monotonic()) > 0:
-            conn.settimeout(left)
     except OSError:
-        pass  # nothing is there, or the client has gone, or goes on for too long
+        pass  # the client has gone
 
 
 def _reset(conn: socket.socket) -> None:

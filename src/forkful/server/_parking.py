@@ -12,15 +12,12 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Any, Protocol
 
 from ._seats import Client
 
 __all__ = ["Parking", "Verdict", "Waits"]
-
-CHUNK = 65536
 
 
 class Waits(Enum):
@@ -28,43 +25,38 @@ class Waits(Enum):
 
     HEAD = auto()  # the rest of the head of a request
     NEXT = auto()  # another request, or the end
+    END = auto()  # the end: it has had its last answer, and may still be sending
 
 
 class Verdict(Enum):
     """What is to become of a parked connection that has said something."""
 
     WAIT = auto()
+    BEGUN = auto()  # likewise; but the head of a request has begun
     SERVE = auto()
     CLOSE = auto()
-
-
-class Listens(Protocol):
-    """What understands a connection as far as this: pure."""
-
-    def __call__(self, talk: Any, data: bytes, /) -> Verdict:
-        """Take in what came; nothing came any more if *data* is empty."""
 
 
 class Parking:
     """All that is parked in this worker.
 
     Args:
-        listen: takes in what a parked connection says.
+        hear: takes in what a parked connection has sent: in the keeper, without waiting.
         serve: called, in the keeper, with one that is to be served.
         gone: called after one was closed.
-        expired: called with one whose head was not there in time, before it is closed.
+        expire: called with one that has waited too long.
         seconds: how long each kind of waiting may last.
     """
 
     def __init__(
         self,
-        listen: Listens,
+        hear: Callable[[Client], Verdict],
         serve: Callable[[Client], None],
         gone: Callable[[], None],
-        expired: Callable[[Client, Waits], None],
-        seconds: dict[Waits, float],
+        expire: Callable[[Client, Waits], Verdict],
+        seconds: Mapping[Waits, float],
     ) -> None:
-        self._listen, self._serve, self._gone, self._expired = listen, serve, gone, expired
+        self._hear, self._serve, self._gone, self._expire = hear, serve, gone, expire
         self._seconds = seconds
         self._epoll = select.epoll()
         self._wake_r, self._wake = socket.socketpair()
@@ -111,7 +103,7 @@ class Parking:
         """Read what has come, and close what has waited too long."""
         for fd, _ in self._epoll.poll(0):
             if fd == self._wake_r.fileno():
-                self._wake_r.recv(CHUNK)
+                self._wake_r.recv(4096)
             else:
                 self._read(fd)
         now = time.monotonic()
@@ -121,34 +113,27 @@ class Parking:
                     fd, (client, deadline) = next(iter(parked.items()))
                 if deadline > now:
                     break
-                self._take(fd)
-                self._expired(client, waits)
-                self._close(client)
+                self._act(fd, self._expire(client, waits))
 
     def clear(self, waits: Waits) -> None:
         """Close all that wait for this."""
         for fd in list(self._parked[waits]):
-            self._close(self._take(fd)[0])
+            self._close(self._take(fd))
 
     def _read(self, fd: int) -> None:
         client, waits = self._peek(fd)
-        try:
-            data = client.conn.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        match self._listen(client.talk, data):
-            case Verdict.SERVE:
-                self._take(fd)
-                self._serve(client)
-            case Verdict.CLOSE:
-                self._take(fd)
-                self._close(client)
-            case Verdict.WAIT if waits is Waits.NEXT:  # the head has begun
-                with self._lock:
-                    del self._parked[waits][fd]
-                    self._parked[Waits.HEAD][fd] = client, time.monotonic() + self._seconds[Waits.HEAD]
+        verdict = self._hear(client)
+        if verdict is Verdict.BEGUN and waits is Waits.NEXT:
+            with self._lock:
+                del self._parked[waits][fd]
+                self._parked[Waits.HEAD][fd] = client, time.monotonic() + self._seconds[Waits.HEAD]
+        self._act(fd, verdict)
+
+    def _act(self, fd: int, verdict: Verdict) -> None:
+        if verdict is Verdict.SERVE:
+            self._serve(self._take(fd))
+        elif verdict is Verdict.CLOSE:
+            self._close(self._take(fd))
 
     def _peek(self, fd: int) -> tuple[Client, Waits]:
         with self._lock:
@@ -157,12 +142,12 @@ class Parking:
                     return parked[fd][0], waits
         raise KeyError(fd)
 
-    def _take(self, fd: int) -> tuple[Client, Waits]:
+    def _take(self, fd: int) -> Client:
         client, waits = self._peek(fd)
         self._epoll.unregister(fd)
         with self._lock:
             del self._parked[waits][fd]
-        return client, waits
+        return client
 
     def _close(self, client: Client) -> None:
         client.conn.close()

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socketserver
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from forkful._core import bootstrap, forks
-from forkful._core.children import ForkedChild, is_readable
-from forkful.errors import ServerError
-
-from ._address import Address, parse_address
+from .._core.quantities import check_memory
 from ._board import Board
-from ._events import Began, Event, Reloaded, Say
+from ._events import Event, Say
 from ._listeners import BACKLOG, Listener, open_listener
 from ._master import SIGNALS, Master, News
+from ._options import check_secure, make_trade, parse_addresses
 from ._report import report
-from ._settings import check_settings
+from ._requests import Limits
+from ._running import STARTED_SIGNALS, Running
+from ._settings import check_seconds, check_settings
 from ._source import Handler, Source
-from ._trades import Raw, Trade
-from ._wire import Wire, Word, open_wire
 
 __all__ = ["Server", "serve"]
-
-# Ctrl-C is for the program that has started the server.
-STARTED_SIGNALS = {signum: event for signum, event in SIGNALS.items() if signum != signal.SIGINT}
 
 GRACE = 2.0
 """Seconds beyond ``drain_timeout`` that the master gets to end in, before it is killed."""
@@ -45,9 +37,9 @@ class Server:
     with a lock that it could leave locked.
 
     Args:
-        handler: ``handler(conn, address)``, a handler class of `socketserver`, or where to import either:
-            ``"module:name"`` or ``"path/to/file.py:name"``.  Only what is named can be loaded anew by `reload`.  The
-            server closes the connection when the handler is done with it.
+        handler: ``handler(conn, address)``, a handler class of `socketserver`, a WSGI application (with *wsgi*), or
+            where to import one of these: ``"module:name"`` or ``"path/to/file.py:name"``.  Only what is named can be
+            loaded anew by `reload`.  The server closes the connection when the handler is done with it.
         address: ``"HOST:PORT"``, ``"[::1]:PORT"``, ``":PORT"`` for all interfaces, ``"unix:/path"``, ``"fd:N"``, a
             pair of host and port, or several of these in a list.  Port 0 is any that is free; see `addresses`.
         processes: how many workers; ``(least, most)`` for as many as the load needs.
@@ -57,12 +49,22 @@ class Server:
         timeout: seconds that one connection may take; then the stacks of its worker are logged, the worker takes nothing
             new and is killed once nothing else is served there.  None: as long as it likes.
         io_timeout: seconds that a single read or write may take, as by ``conn.settimeout``; None: for ever.
+        head_timeout: seconds that a client has for the handshake of TLS, and for the head of an HTTP request.
         drain_timeout: seconds that a worker which is to leave may go on with what it serves.
         ready_timeout: seconds that a new worker may take to import the handler.
         max_requests: after how many connections a worker is replaced; None: never.
         max_requests_jitter: up to how many more, by chance, so that they are not all replaced at once.
         max_memory: bytes, or a text such as ``"500MB"``, above which a worker is replaced; None: never.
         backlog: connections that may wait in the queue.
+        certfile, keyfile: PEM files, for TLS; the key may be in the first.  `reload` takes what is there then.
+        cafile: PEM file of those who may sign certificates of clients, which then need one.
+        wsgi: the handler is a WSGI application, to which connections speak HTTP/1.1 (needs ``forkful[wsgi]``).  Then a
+            request is what is counted above as a connection, and who has not sent one holds no thread.
+        keepalive: seconds that an HTTP connection may stay without a request.
+        max_head, max_body: bytes of an HTTP request, or texts such as ``"10MB"``; None: as many as come.
+        script_name: the path that the application is at, such as ``"/shop"``; empty for all.
+        access_log: ``"common"``, ``"combined"`` or ``"json"``: a line for each HTTP request goes to the logger
+            ``forkful.access``; None: there are no lines.
 
     Raises:
         TypeError, ValueError: an argument cannot be.
@@ -90,12 +92,22 @@ class Server:
         idle_timeout: float = 10.0,
         timeout: float | None = None,
         io_timeout: float | None = None,
+        head_timeout: float = 10.0,
         drain_timeout: float = 30.0,
         ready_timeout: float = 60.0,
         max_requests: int | None = None,
         max_requests_jitter: int = 0,
         max_memory: int | str | None = None,
         backlog: int = BACKLOG,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        cafile: str | os.PathLike[str] | None = None,
+        wsgi: bool = False,
+        keepalive: float = 5.0,
+        max_head: int | str = 65536,
+        max_body: int | str | None = None,
+        script_name: str = "",
+        access_log: str | None = None,
     ) -> None:
         self._settings = check_settings(
             processes=processes,
@@ -109,12 +121,26 @@ class Server:
             max_requests_jitter=max_requests_jitter,
             max_memory=max_memory,
         )
-        self._addresses = _parse_addresses(address)
+        self._addresses = parse_addresses(address)
         self._backlog = backlog
-        self._trade: Trade = Raw(Source(handler), io_timeout)
+        self._trade = make_trade(
+            self._settings,
+            Source(handler),
+            check_secure(certfile, keyfile, cafile),
+            wsgi=wsgi,
+            io_timeout=None if io_timeout is None else check_seconds("io_timeout", io_timeout),
+            head_timeout=check_seconds("head_timeout", head_timeout),
+            keepalive=check_seconds("keepalive", keepalive),
+            limits=Limits(
+                head=check_memory("max_head", max_head),
+                body=None if max_body is None else check_memory("max_body", max_body),
+            ),
+            script_name=script_name,
+            access_log=access_log,
+        )
         self._listeners: list[Listener] = []
         self._board: Board | None = None
-        self._running: _Running | None = None
+        self._running: Running | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -152,7 +178,7 @@ class Server:
             RuntimeError: the server is running already.
         """
         self._check_not_running()
-        self._running = running = _Running()
+        self._running = running = Running()
         try:
             running.start(self._make_master(running.tell, STARTED_SIGNALS))
         except BaseException:
@@ -241,108 +267,6 @@ class Server:
             self._listeners.pop().close()
 
 
-class _Running:
-    """A master in a process of its own, as whoever started it sees it."""
-
-    def __init__(self) -> None:
-        self._child = ForkedChild()
-        self._wire, self._theirs = open_wire()
-        self._lifeline, self._hold = os.pipe()
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        forks.hold(self)
-
-    def start(self, master: Master) -> None:
-        """Fork, and have *master* run there; returns when it is ready.
-
-        Raises:
-            ServerError: it cannot be.
-        """
-        forks.flush_standard_streams()
-        self._child.fork(partial(_be_master, master, self._lifeline, self._theirs))
-        self._theirs.close()
-        os.close(self._lifeline)
-        self._lifeline = -1
-        self._await(Word.READY)
-
-    def reload(self) -> None:
-        """As `Server.reload`."""
-        with self._lock:
-            self._child.kill(signal.SIGHUP)
-            self._await(Word.RELOADED)
-
-    def stop(self, signum: int, seconds: float) -> None:
-        """Send *signum*, and wait for the end."""
-        self._child.kill(signum)
-        if not self._child.ends_within(int(min(seconds, 1e6) * 1000)):
-            self._child.kill()
-            self._child.await_end()
-        self._close()
-
-    def kill(self) -> None:
-        """The end, with its workers."""
-        if self.is_ours():
-            self._child.kill()
-            self._child.await_end()
-        self._close()
-
-    def is_ours(self) -> bool:
-        """Whether this is the process that started it."""
-        return self._pid == os.getpid()
-
-    def disown(self) -> None:
-        """In a process that is forked, the master among them: this is whoever started it's."""
-        self._wire.close()
-        os.close(self._hold)
-
-    def tell(self, news: News) -> None:
-        """In the master: what has happened."""
-        report(news)
-        match news:
-            case Began():
-                self._theirs.send(Word.READY)
-            case Reloaded(failure):
-                self._theirs.send(Word.RELOADED if failure is None else Word.REFUSED, failure or "")
-            case _:
-                pass
-
-    def _await(self, word: Word) -> None:
-        while True:
-            is_readable(self._wire.fileno(), None)
-            try:
-                messages = self._wire.receive()
-            except EOFError:
-                raise ServerError("the master has died; start the server again") from None
-            for message in messages:
-                if message.word is word:
-                    return
-                if message.word is Word.REFUSED:
-                    raise ServerError(message.text)
-
-    def _close(self) -> None:
-        self._wire.close()
-        self._theirs.close()
-        if self._lifeline >= 0:  # it has never begun
-            os.close(self._lifeline)
-        with contextlib.suppress(OSError):
-            os.close(self._hold)
-        self._child.close()
-
-
-def _be_master(master: Master, lifeline: int, wire: Wire, mask: Iterable[int]) -> int:
-    """Runs in the child."""
-    return bootstrap.live(lifeline, mask, partial(_run_master, master, wire))
-
-
-def _run_master(master: Master, wire: Wire, _this: bootstrap.WorkerProcess) -> None:
-    try:
-        master.run()
-    except ServerError as error:
-        wire.send(Word.REFUSED, str(error))
-    finally:
-        master.close()
-
-
 def serve(
     handler: Handler | type[socketserver.BaseRequestHandler] | str,
     address: str | tuple[str, int] | Iterable[str | tuple[str, int]] = "127.0.0.1:8000",
@@ -355,17 +279,3 @@ def serve(
         serve("echo:handle", "127.0.0.1:8080", processes=(2, 8), threads=16)
     """
     Server(handler, address, **options).run()
-
-
-def _parse_addresses(address: Any) -> list[Address]:
-    if isinstance(address, str | tuple | Address):
-        return [parse_address(address)]
-    try:
-        addresses = [parse_address(one) for one in address]
-    except TypeError:
-        if isinstance(address, Iterable):
-            raise
-        raise TypeError(f"an address is HOST:PORT, unix:/path or (host, port), not {address!r}") from None
-    if not addresses:
-        raise ValueError("there is no address; write HOST:PORT or unix:/path")
-    return addresses

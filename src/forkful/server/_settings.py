@@ -8,7 +8,7 @@ from typing import Any
 
 from forkful._core.quantities import check_duration, check_memory, check_whole
 
-__all__ = ["Settings", "check_settings"]
+__all__ = ["Settings", "check_seconds", "check_settings"]
 
 MOST = 1_000_000
 """Of whatever is counted: what is more is a mistake."""
@@ -74,10 +74,10 @@ def check_settings(
         most=most,
         threads=_check_count("threads", threads),
         spare=_check_count("spare", spare),
-        idle_timeout=_check_seconds("idle_timeout", idle_timeout),
-        timeout=None if timeout is None else _check_seconds("timeout", timeout),
-        drain_timeout=_check_seconds("drain_timeout", drain_timeout),
-        ready_timeout=_check_seconds("ready_timeout", ready_timeout),
+        idle_timeout=check_seconds("idle_timeout", idle_timeout),
+        timeout=None if timeout is None else check_seconds("timeout", timeout),
+        drain_timeout=check_seconds("drain_timeout", drain_timeout),
+        ready_timeout=check_seconds("ready_timeout", ready_timeout),
         max_requests=None if max_requests is None else _check_count("max_requests", max_requests),
         max_requests_jitter=_check_count("max_requests_jitter", max_requests_jitter, least=0),
         max_memory=None if max_memory is None else check_memory("max_memory", max_memory),
@@ -103,6 +103,11 @@ def _check_count(name: str, number: Any, least: int = 1) -> int:
     return int(number)
 
 
-def _check_seconds(name: str, seconds: Any) -> float:
+def check_seconds(name: str, seconds: Any) -> float:
+    """A time, for the argument *name*.
+
+    Raises:
+        TypeError, ValueError: it is none, or not more than zero.
+    """
     nanoseconds = check_duration(name, seconds)
     return math.inf if nanoseconds is None else nanoseconds / 1e9

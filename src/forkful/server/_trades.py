@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import socketserver
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from forkful.errors import ServerError
@@ -15,25 +16,71 @@ from ._seats import Client, Seats
 from ._source import Handler, Source
 
 if TYPE_CHECKING:
+    import ssl
+
     from ._worker import Desk
 
-__all__ = ["Raw", "StandIn", "Trade"]
+__all__ = ["Raw", "Secure", "StandIn", "Trade"]
 
 log = logging.getLogger("forkful.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """What `_tls.make_context` needs."""
+
+    certfile: str
+    keyfile: str | None = None
+    password: str | None = None
+    cafile: str | None = None
+
+    def make_context(self) -> ssl.SSLContext:
+        """Raises ServerError if the files do not serve."""
+        from ._tls import make_context  # its 15 ms are for those who want TLS
+
+        return make_context(
+            self.certfile,
+            self.keyfile,
+            password=self.password,
+            cafile=self.cafile,
+            require_client=self.cafile is not None,
+        )
 
 
 class Trade:
     """How connections are served.  One object for all workers, which each of them loads after the fork."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, secure: Secure | None = None) -> None:
         self.source = source
+        self._secure = secure
+        self._context: ssl.SSLContext | None = None
 
-    def prepare(self, listener: Listener) -> None:
-        """In the master, once: see where connections will come from."""
+    def prepare(self, listener: Listener) -> None:  # for those that want to know it
+        """In the master, once: see where connections will come from.
+
+        Raises:
+            ServerError, EngineUnavailable: something that is needed is not there.
+        """
+        if self._secure is not None:
+            self._secure.make_context()  # each worker makes its own, so that a reload takes new certificates
+
+    def secure(self, client: Client, timeout: float) -> bool:
+        """In a seat: begin TLS, if that is wanted; whether the connection can be used."""
+        if self._context is None:
+            return True
+        from ._tls import HandshakeError, handshake
+
+        try:
+            client.conn = handshake(client.conn, self._context, timeout)
+        except HandshakeError as error:
+            log.info("%s: %s", client, error)
+            return False
+        return True
 
     def load(self) -> None:
         """In a worker, once: import what is to be called.  Raises whatever that raises."""
-        raise NotImplementedError
+        if self._secure is not None:
+            self._context = self._secure.make_context()
 
     def open_parking(self, seats: Seats) -> Parking | None:  # for those that have one
         """In a worker, once: where connections are put aside; None if they never are."""
@@ -64,16 +111,19 @@ class StandIn:
 class Raw(Trade):
     """``handler(conn, address)``, or a handler class of ``socketserver``."""
 
-    def __init__(self, source: Source, io_timeout: float | None) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, secure: Secure | None, *, head_timeout: float, io_timeout: float | None) -> None:
+        super().__init__(source, secure)
+        self._head_timeout = head_timeout
         self._stand_in: StandIn | None = None
         self._io_timeout = io_timeout
         self._call: Handler = _not_loaded
 
     def prepare(self, listener: Listener) -> None:
+        super().prepare(listener)
         self._stand_in = StandIn(listener)
 
     def load(self) -> None:
+        super().load()
         found = self.source.load()
         if isinstance(found, type) and issubclass(found, socketserver.BaseRequestHandler):
             if issubclass(found, socketserver.DatagramRequestHandler):
@@ -89,7 +139,10 @@ class Raw(Trade):
         desk.begin(str(client))
         failed = True
         try:
-            failed = self._serve(client.conn, client.address)
+            if self.secure(client, self._head_timeout):
+                failed = self._serve(client.conn, client.address)
+            else:
+                client.conn.close()
         finally:
             desk.end(failed=failed)
 
