@@ -27,7 +27,8 @@ def test_what_a_seat_does() -> None:
     assert row.look(texts=True)[1].text == "x" * 120
     seat.end(failed=True)
     assert row.look()[1].requests == 2
-    assert board.totals()[:2] == (2, 1)
+    sums = board.sums()
+    assert (sums.requests, sums.failed) == (2, 1)
     seat.leave()
     assert row.look()[1].doing is Doing.NOTHING
 
@@ -42,10 +43,10 @@ def test_rows_are_used_again() -> None:
         seat = board.adopt(number).seat(0)
         seat.begin("a")
         seat.end()
-        assert board.totals()[0] == turn + 1
+        assert board.sums().requests == turn + 1
         board.retire(number)
         assert board.rows[0].look() == [SeatView(Doing.NOTHING, 0.0, 0)]
-    assert board.totals()[0] == 3
+    assert board.sums().requests == 3
 
 
 def test_over_a_fork() -> None:

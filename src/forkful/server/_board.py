@@ -1,9 +1,10 @@
-"""The board: memory in which the workers write what they do, and the master reads it.
+"""The board: memory in which the workers write what they do, and the master reads it, and whoever tells of the server.
 
-One row for each worker process, one seat in it for each of its threads, all of fixed size.  Every word has one writer: a
-row's head is the master's but for the words that say what the process found out itself, a seat is its thread's.  Nothing is
-locked: a word is stored whole, and a reader that finds a seat between two words of a change finds a request a moment
-older or younger than it is.
+One row for each worker process, one seat in it for each of its threads, all of fixed size.  Every word has one writer: the
+board's head is the master's, a row's head too but for the words that say what the process found out itself, a seat is its
+thread's.  Nothing is locked: a word is stored whole, and a reader that finds a seat between two words of a change finds a request a moment
+older or younger than it is.  Only sums over all rows need more: while a row is being retired its requests would be counted twice, or
+not at all.  The master says when it does that (`EDITION`), and a reader begins again (`Board.read`).
 
 Rows are used again when a worker has gone; what its seats had counted is added to the totals first (`Board.retire`), and
 the row's serial number changes, so that what was seen of one worker is never taken for another's.
@@ -14,25 +15,43 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TypeVar
 
-__all__ = ["Board", "Doing", "Row", "Seat", "SeatView", "find_overdue"]
+__all__ = ["BOUNDS", "Board", "Doing", "Row", "Seat", "SeatView", "Sums", "find_overdue"]
+
+T = TypeVar("T")
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds: each request is counted at the first of these that it did not exceed, or beyond the last."""
+_BOUNDS = tuple(round(bound * 1e9) for bound in BOUNDS)
+BUCKETS = len(BOUNDS) + 1
 
 WORD = 8
-HEAD_WORDS = 32  # of the whole board
+HEAD_WORDS = 16 + BUCKETS  # of the whole board
 ROW_WORDS = 16  # before the seats of a row
-SEAT_WORDS = 8
+SEAT_WORDS = 8 + BUCKETS
 TEXT = 120  # bytes of a seat that say for whom it works, and on what: a length, and UTF-8
 SEAT_SIZE = SEAT_WORDS * WORD + TEXT + WORD
 
 # Words of the head.
-ALERT, SERVED, FAILED, SECONDS, STARTED, DIED, RELOADS, SINCE, WANTED, GENERATION = range(10)
+ALERT, SERVED, FAILED, SECONDS, STARTED, DIED, RELOADS, SINCE, WANTED, GENERATION, EDITION, MASTER, GIVEN_UP = range(13)
 # Words of a row.
 SERIAL, PID, BORN, ROW_GENERATION, MEMORY = range(5)
 # Words of a seat.
 DOING, BEGAN, REQUESTS, FAILURES, NANOSECONDS, LENGTH = range(6)
+# Of the head and of a seat: requests by how long they took.
+HEAD_BUCKETS, SEAT_BUCKETS = 16, 8
+
+# What of a row is kept when it is retired: of a seat, and in the head.
+_COUNTED = (REQUESTS, FAILURES, NANOSECONDS, *range(SEAT_BUCKETS, SEAT_BUCKETS + BUCKETS))
+_KEPT = (SERVED, FAILED, SECONDS, *range(HEAD_BUCKETS, HEAD_BUCKETS + BUCKETS))
+
+PATIENCE = 1000
+"""So often is the board read again because a row was being retired, before it is taken as it is."""
 
 
 class Doing(IntEnum):
@@ -58,6 +77,23 @@ class SeatView:
     began: float
     requests: int
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What was served.
+
+    Attributes:
+        requests: how many were.
+        failed: those of them that failed.
+        seconds: how long they took, together.
+        buckets: how many took so long: at each of `BOUNDS` those above the one before, at last those above all.
+    """
+
+    requests: int
+    failed: int
+    seconds: float
+    buckets: tuple[int, ...]
 
 
 class Seat:
@@ -89,7 +125,9 @@ class Seat:
         """Count what `begin` began, and rest."""
         words = self._words
         now = time.monotonic_ns()
-        words[NANOSECONDS] += now - words[BEGAN]
+        took = now - words[BEGAN]
+        words[NANOSECONDS] += took
+        words[SEAT_BUCKETS + bisect_left(_BOUNDS, took)] += 1
         words[REQUESTS] += 1
         if failed:
             words[FAILURES] += 1
@@ -126,14 +164,9 @@ class Row:
             views.append(SeatView(Doing(words[DOING]), words[BEGAN] / 1e9, words[REQUESTS], text))
         return views
 
-    def sums(self) -> tuple[int, int, int]:
-        """Requests, failures and nanoseconds of all its seats."""
-        seats = self._seat_words
-        return (
-            sum(words[REQUESTS] for words in seats),
-            sum(words[FAILURES] for words in seats),
-            sum(words[NANOSECONDS] for words in seats),
-        )
+    def sums(self) -> list[int]:
+        """Of all its seats, word by word: requests, failures, nanoseconds, and requests by how long they took."""
+        return [sum(words[at] for words in self._seat_words) for at in _COUNTED]
 
     def clear(self) -> None:
         """As before its first worker, but for the serial number."""
@@ -153,9 +186,22 @@ class Board:
         start = HEAD_WORDS * WORD
         self.rows = [Row(whole[start + at * row_size : start + (at + 1) * row_size], threads) for at in range(rows)]
         self._free = list(range(rows - 1, -1, -1))
-        self.words[SINCE] = time.time_ns()
 
     # In the master.
+
+    def open(self) -> None:
+        """The calling process is the master, from now on."""
+        self.words[MASTER] = os.getpid()
+        self.words[SINCE] = time.monotonic_ns()
+
+    def count(self, word: int) -> None:
+        """One more, in a word of the head."""
+        self.words[word] += 1
+
+    def note_plan(self, wanted: int, generation: int) -> None:
+        """How many workers there are to be, and of which generation."""
+        self.words[WANTED] = wanted
+        self.words[GENERATION] = generation
 
     def take_row(self, generation: int) -> int | None:
         """The number of a row for a new worker; None while there is none."""
@@ -172,44 +218,32 @@ class Board:
     def retire(self, number: int) -> None:
         """Add up what the worker of this row has done, and have the row free."""
         row = self.rows[number]
-        for word, value in zip((SERVED, FAILED, SECONDS), row.sums(), strict=True):
+        self.words[EDITION] += 1  # odd: no sums now
+        for word, value in zip(_KEPT, row.sums(), strict=True):
             self.words[word] += value
         row.clear()
+        self.words[EDITION] += 1
         self._free.append(number)
 
-    def totals(self) -> tuple[int, int, float]:
-        """Requests served, those that failed, and the seconds they took: of all workers, the dead included."""
-        sums = [row.sums() for row in self.rows]
-        served, failed, nanoseconds = (
-            self.words[word] + sum(one[at] for one in sums) for at, word in enumerate((SERVED, FAILED, SECONDS))
-        )
-        return served, failed, nanoseconds / 1e9
+    # In whatever process tells of the server.
 
-    def stats(self) -> dict[str, Any]:
-        """As `Server.stats` tells it."""
-        served, failed, seconds = self.totals()
-        now = time.monotonic_ns()
-        workers = []
-        for row in self.rows:
-            if not (pid := row.words[PID]):
-                continue
-            doing = [view.doing for view in row.look()]
-            workers.append(
-                {
-                    "pid": pid,
-                    "generation": row.words[ROW_GENERATION],
-                    "age": (now - row.words[BORN]) / 1e9,
-                    "busy": doing.count(Doing.BUSY),
-                    "idle": doing.count(Doing.IDLE),
-                }
-            )
-        return {
-            "workers": workers,
-            "requests": served,
-            "failed": failed,
-            "seconds": seconds,
-            "started": self.words[STARTED],
-        }
+    def sums(self) -> Sums:
+        """Of all workers, those that have ended included.  Outside the master, inside `read`."""
+        rows = [row.sums() for row in self.rows if row.words[PID]]
+        served, failed, nanoseconds, *buckets = (
+            self.words[word] + sum(one[at] for one in rows) for at, word in enumerate(_KEPT)
+        )
+        return Sums(served, failed, nanoseconds / 1e9, tuple(buckets))
+
+    def read(self, function: Callable[[], T]) -> T:
+        """What *function* finds here at a moment when no row was being retired."""
+        for _ in range(PATIENCE):
+            edition = self.words[EDITION]
+            found = function()
+            if edition % 2 == 0 and self.words[EDITION] == edition:
+                return found
+            time.sleep(0)  # the master is at it, and needs a few microseconds
+        return function()  # it was stopped, or killed, in the middle
 
     # In a worker.
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from forkful._core import forks
-from forkful._core.children import ForkedChild
 from forkful._core.signals import TRACE_SIGNAL, ignore
 from forkful.errors import ServerError
 
-from ._board import Board, Doing, find_overdue
+from ._board import DIED, GIVEN_UP, RELOADS, Board, Doing, find_overdue
+from ._crew import Worker
+from ._depths import queue_of
 from ._events import (
     Began,
     Close,
@@ -43,13 +43,15 @@ from ._events import (
     Tick,
     Trace,
 )
+from ._facts import Facts
 from ._fleet import Fleet, Phase
 from ._listeners import Listener
+from ._lookout import Lookout
 from ._queue import queue_depth, shrink
 from ._settings import Settings
 from ._trades import Trade
-from ._wire import Message, Word, open_wire
-from ._worker import Job, work
+from ._wire import Message, Word
+from ._worker import Job
 
 __all__ = ["SIGNALS", "Master", "News"]
 
@@ -67,35 +69,6 @@ SIGNALS: dict[int, Event] = {
 """What each signal to the master means."""
 
 
-class _Worker:
-    """A worker, and the master's ends of what it shares with it."""
-
-    def __init__(self, number: int, row: int) -> None:
-        self.number = number
-        self.row = row
-        self.child = ForkedChild()
-        self.wire, self.theirs = open_wire()
-        self.lifeline, self._hold = os.pipe()
-        forks.hold(self)
-
-    def settle(self) -> None:
-        """After the fork, in the master: close what is the worker's."""
-        self.theirs.close()
-        os.close(self.lifeline)
-        self.lifeline = -1
-
-    def disown(self) -> None:
-        """In a process that is forked: our ends are not its own.  Those of the worker itself it keeps."""
-        self.wire.close()
-        os.close(self._hold)
-
-    def close(self) -> None:
-        """It has ended."""
-        self.wire.close()
-        os.close(self._hold)
-        self.child.close()
-
-
 class Master:
     """The loop."""
 
@@ -106,6 +79,7 @@ class Master:
         listeners: Sequence[Listener],
         report: Callable[[News], None],
         signals: Mapping[int, Event] = SIGNALS,
+        status: Listener | None = None,
     ) -> None:
         self._settings = settings
         self._trade = trade
@@ -118,12 +92,19 @@ class Master:
             for listener in listeners:
                 os.set_blocking(listener.fileno(), False)
         self._fleet = Fleet(settings, capacity)
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._poll = select.poll()
         self._by_fd: dict[int, Callable[[], None]] = {}
         self._due = 0.0  # when a request can be over its time
         self._closed: Close | None = None
         self._stopped_by: list[int] = []
+        addresses = [str(listener.address) for listener in listeners]
+        self.facts = Facts(self.board, [queue_of(listener) for listener in listeners], addresses)
+        self._lookout: Lookout | None = None
+        if status is not None:
+            self._lookout = Lookout(
+                status, self.facts, listeners, watch=self._watch, forget=self._forget, say=self._report
+            )
 
     def run(self) -> None:
         """Serve until told to stop.  In the main thread of a process that has no other.
@@ -131,11 +112,15 @@ class Master:
         Raises:
             ServerError: no worker could load the handler.
         """
-        for listener in self._listeners:
+        self.board.open()
+        for listener in self._all_listeners():
             listener.take_over()
         with ExitStack() as stack:
             stack.enter_context(self._signals())
             self._handle(Tick())
+            if self._lookout is not None:
+                stack.callback(self._lookout.end)
+                self._lookout.start()
             while self._closed is None:
                 for fd, _ in self._poll.poll(self._patience()):
                     if (act := self._by_fd.get(fd)) is not None:
@@ -146,14 +131,20 @@ class Master:
 
     def close(self) -> None:
         """Nobody listens here any more."""
-        for listener in self._listeners:
+        for listener in self._all_listeners():
             listener.close()
+
+    def _all_listeners(self) -> list[Listener]:
+        """With that of the status address."""
+        return [*self._listeners, *([] if self._lookout is None else [self._lookout.listener])]
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due; None: nothing is."""
         times = [time_ for time_ in (self._fleet.wake_at, self._fleet.look_at) if time_ is not None]
         if self._settings.timeout is not None:
             times.append(self._due)
+        if self._lookout is not None and self._lookout.wake_at is not None:
+            times.append(self._lookout.wake_at)
         if not times:
             return None
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1  # poll rounds down, and would wake too early
@@ -172,6 +163,8 @@ class Master:
             self._handle(Load(idle, self._queued()))
         if self._settings.timeout is not None and self._due <= now:
             self._find_overdue(self._settings.timeout, now)
+        if self._lookout is not None and self._lookout.wake_at is not None and self._lookout.wake_at <= now:
+            self._lookout.start()
 
     def _find_overdue(self, timeout: float, now: float) -> None:
         self._due = now + timeout
@@ -211,7 +204,7 @@ class Master:
             if event is not None:
                 self._handle(event)
 
-    def _on_message(self, worker: _Worker) -> None:
+    def _on_message(self, worker: Worker) -> None:
         try:
             messages = worker.wire.receive()
         except EOFError:
@@ -222,10 +215,10 @@ class Master:
             if event is not None:
                 self._handle(event)
 
-    def _on_end(self, worker: _Worker) -> None:
+    def _on_end(self, worker: Worker) -> None:
         if not worker.child.collect():
             return
-        for message in self._last_words(worker):
+        for message in worker.last_words():
             event = _read(worker.number, message)
             if event is not None:
                 self._handle(event)
@@ -234,18 +227,18 @@ class Master:
         worker.close()
         del self._workers[worker.number]
         self.board.retire(worker.row)
-        self._handle(Ended(worker.number, _describe(worker.child.exitcode)))
+        self._note_end(worker.number, _describe(worker.child.exitcode))
 
-    def _last_words(self, worker: _Worker) -> list[Message]:
-        try:
-            return worker.wire.receive()
-        except EOFError:
-            return []
+    def _note_end(self, number: int, how: str | None) -> None:
+        if how is not None:
+            self.board.count(DIED)
+        self._handle(Ended(number, how))
 
     # Instructions.
 
     def _handle(self, event: Event) -> None:
         todo: list[Instruction] = self._fleet.handle(event, time.monotonic())
+        self.board.note_plan(self._fleet.wanted, self._fleet.generation)
         for instruction in todo:
             self._do(instruction)
 
@@ -264,7 +257,12 @@ class Master:
                 self._workers[number].child.kill()
             case Mute(muted):
                 self.board.wants_alerts = not muted
-            case Say() | Began() | Reloaded():
+            case Say() | Began():
+                self._report(instruction)
+            case Reloaded(failure):
+                self.board.count(RELOADS if failure is None else GIVEN_UP)
+                if self._lookout is not None and failure is None:
+                    self._lookout.replace()
                 self._report(instruction)
             case Close():
                 self._closed = instruction
@@ -272,7 +270,7 @@ class Master:
     def _start(self, number: int, generation: int) -> None:
         row = self.board.take_row(generation)
         assert row is not None, "the fleet has no more members than the board has rows"
-        worker = _Worker(number, row)
+        worker = Worker(number, row)
         job = Job(
             self._trade,
             [listener.socket for listener in self._listeners],
@@ -281,17 +279,14 @@ class Master:
             row,
             worker.theirs,
             worker.lifeline,
+            not_ours=[] if self._lookout is None else [self._lookout.listener.socket],
         )
-        forks.flush_standard_streams()
         try:
-            worker.child.fork(partial(work, job))
+            worker.start(job)
         except OSError as error:
-            worker.settle()
-            worker.close()
             self.board.retire(row)
-            self._handle(Ended(number, f"could not be started ({error.strerror})"))
+            self._note_end(number, f"could not be started ({error.strerror})")
             return
-        worker.settle()
         self._workers[number] = worker
         self._watch(worker.wire.fileno(), partial(self._on_message, worker))
         self._watch(worker.child.fileno(), partial(self._on_end, worker))

@@ -44,7 +44,7 @@ def queue_depth(listener: Listener) -> int | None:
         return None
     try:
         if listener.socket.family == socket.AF_UNIX:
-            return _unix_depth(listener.fileno())
+            return unix_depth(os.fstat(listener.fileno()).st_ino)
         info = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + 4)
     except OSError:
         return None
@@ -83,8 +83,7 @@ def _drop_new(sock: socket.socket) -> bool:
     return True
 
 
-def _unix_depth(fd: int) -> int | None:
-    inode = os.fstat(fd).st_ino
+def unix_depth(inode: int) -> int | None:
     request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ANY, inode, _UDIAG_SHOW_RQLEN, _ANY, _ANY)
     size = _HEADER.size + len(request)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from .._core.quantities import check_memory
-from ._board import Board
+from ._address import parse_address
 from ._events import Event, Say
+from ._facts import Facts
 from ._listeners import BACKLOG, Listener, open_listener
 from ._master import SIGNALS, Master, News
 from ._options import check_secure, make_trade, parse_addresses
@@ -65,6 +66,9 @@ class Server:
         script_name: the path that the application is at, such as ``"/shop"``; empty for all.
         access_log: ``"common"``, ``"combined"`` or ``"json"``: a line for each HTTP request goes to the logger
             ``forkful.access``; None: there are no lines.
+        status: another address, where one can see by HTTP what the server is doing: ``/`` for people, ``/status.json``, and
+            ``/metrics`` for Prometheus (needs ``forkful[metrics]``).  Nobody is asked who they are: choose one of this
+            machine, or of a network that may know.  None: there is none.
 
     Raises:
         TypeError, ValueError: an argument cannot be.
@@ -108,6 +112,7 @@ class Server:
         max_body: int | str | None = None,
         script_name: str = "",
         access_log: str | None = None,
+        status: str | tuple[str, int] | None = None,
     ) -> None:
         self._settings = check_settings(
             processes=processes,
@@ -138,14 +143,20 @@ class Server:
             script_name=script_name,
             access_log=access_log,
         )
-        self._listeners: list[Listener] = []
-        self._board: Board | None = None
+        self._status = None if status is None else parse_address(status)
+        self._listeners: list[Listener] = []  # that of the status address last
+        self._facts: Facts | None = None
         self._running: Running | None = None
 
     @property
     def addresses(self) -> list[str]:
         """Where it listens; port 0 is the port that it became, once the server was started."""
         return [str(address) for address in self._addresses]
+
+    @property
+    def status_address(self) -> str | None:
+        """Where one can see what it is doing; None if nowhere.  Port 0 is the port that it became, once it was started."""
+        return None if self._status is None else str(self._status)
 
     def run(self) -> None:
         """Serve, in this process, until it is told to stop by a signal.
@@ -163,6 +174,8 @@ class Server:
         master = self._make_master(report, SIGNALS)
         try:
             report(Say(f"listening at {', '.join(self.addresses)}"))
+            if self._status is not None:
+                report(Say(f"status at {'http://' if self._status.kind == 'tcp' else ''}{self._status}"))
             master.run()
         finally:
             self._close_listeners()
@@ -217,15 +230,21 @@ class Server:
         """What it does now, and has done.
 
         ``workers``: of each its ``pid``, ``generation`` (how many reloads came before it), ``age`` in seconds, and what
-        its threads are at: ``busy`` and ``idle``.  ``requests``: connections served; ``failed``: those of them whose
-        handler raised; ``seconds``: how long they took, together.  ``started``: how many workers there have been.
+        its threads are at: ``busy`` and ``idle``; these two for all workers, too.  ``wanted``: how many workers there are to
+        be, and ``generation`` of what generation.  ``started``: how many there have been; ``died``: those of them that
+        crashed or were killed.  ``reloads``: how many have been done; ``reloads_given_up``: because of the handler.
+
+        ``requests``: connections served; ``failed``: those of them whose handler raised; ``shed``: those turned away,
+        beside these.  ``seconds``: how long they took, together; ``durations``: how many took at most so many seconds, as
+        pairs, the last with None for any time.  ``queued``: connections that wait to be accepted; None: the system does
+        not say.  ``pid``: the master's; ``uptime``: seconds since it began.
 
         Raises:
             RuntimeError: the server has never been started.
         """
-        if self._board is None:
+        if self._facts is None:
             raise RuntimeError("the server has not been started")
-        return self._board.stats()
+        return self._facts.stats()
 
     def __enter__(self) -> Self:
         if self._running is None:
@@ -254,12 +273,17 @@ class Server:
             for number, address in enumerate(self._addresses):
                 self._listeners.append(open_listener(address, backlog=self._backlog))
                 self._addresses[number] = self._listeners[-1].address
+            listeners, status = self._listeners[:], None
+            if self._status is not None:
+                status = open_listener(self._status)
+                self._listeners.append(status)
+                self._status = status.address
         except BaseException:
             self._close_listeners()
             raise
-        self._trade.prepare(self._listeners[0])
-        master = Master(self._settings, self._trade, self._listeners, tell, signals)
-        self._board = master.board
+        self._trade.prepare(listeners[0])
+        master = Master(self._settings, self._trade, listeners, tell, signals, status)
+        self._facts = master.facts
         return master
 
     def _close_listeners(self) -> None:

@@ -44,6 +44,7 @@ class Job:
         row: the number of this worker's row there.
         wire: to the master.
         lifeline: a pipe of which only the master has the other end.
+        not_ours: listeners of this server that are for other workers: closed at once.
     """
 
     trade: Trade
@@ -53,6 +54,7 @@ class Job:
     row: int
     wire: Wire
     lifeline: int
+    not_ours: Sequence[socket.socket] = ()
 
 
 def work(job: Job, mask: Iterable[int]) -> int:
@@ -63,6 +65,8 @@ def work(job: Job, mask: Iterable[int]) -> int:
 def _work(job: Job, _this: bootstrap.WorkerProcess) -> None:
     if TRACE_SIGNAL is not None:
         faulthandler.register(TRACE_SIGNAL, file=sys.__stderr__ or 2, all_threads=True)
+    for listener in job.not_ours:
+        listener.close()
     job.board.adopt(job.row)
     try:
         job.trade.load()
