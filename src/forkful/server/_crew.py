@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 
 from forkful._core import forks
@@ -11,7 +12,7 @@ from forkful._core.children import ForkedChild
 from ._wire import Message, open_wire
 from ._worker import Job, work
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "describe_end"]
 
 
 class Worker:
@@ -62,4 +63,16 @@ class Worker:
         """It has ended."""
         self.wire.close()
         os.close(self._hold)
+        self._hold = -1  # the number may be another's by the next fork, which has us disown it
         self.child.close()
+
+
+def describe_end(exitcode: int | None) -> str | None:
+    """How a worker has ended, if that was not its own doing."""
+    if exitcode == 0:
+        return None
+    if exitcode is None:
+        return "has ended, and somebody else in this program has been told how"
+    if exitcode < 0:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    return f"has ended with exit code {exitcode}"

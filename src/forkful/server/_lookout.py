@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 
 from ._board import Board
-from ._crew import Worker
+from ._crew import Worker, describe_end
 from ._events import Say
 from ._facts import Facts
 from ._fleet import PAUSES
@@ -133,7 +133,7 @@ class Lookout:
         self._board.retire(worker.row)
         if worker is self._current:
             self._current = None
-            self._pause("has ended")
+            self._pause(describe_end(worker.child.exitcode) or "has ended")
         elif worker in self._leaving:
             self._leaving.remove(worker)
 

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from forkful._core.signals import TRACE_SIGNAL, ignore
 from forkful.errors import ServerError
 
 from ._board import DIED, GIVEN_UP, RELOADS, Board, Doing, find_overdue
-from ._crew import Worker
+from ._crew import Worker, describe_end
 from ._depths import queue_of
 from ._events import (
     Began,
@@ -46,12 +47,14 @@ from ._events import (
 from ._facts import Facts
 from ._fleet import Fleet, Phase
 from ._listeners import Listener
-from ._lookout import Lookout
 from ._queue import queue_depth, shrink
 from ._settings import Settings
 from ._trades import Trade
 from ._wire import Message, Word
 from ._worker import Job
+
+if TYPE_CHECKING:
+    from ._lookout import Lookout
 
 __all__ = ["SIGNALS", "Master", "News"]
 
@@ -102,6 +105,8 @@ class Master:
         self.facts = Facts(self.board, [queue_of(listener) for listener in listeners], addresses)
         self._lookout: Lookout | None = None
         if status is not None:
+            from ._lookout import Lookout  # for those who want it: it has an HTTP server
+
             self._lookout = Lookout(
                 status, self.facts, listeners, watch=self._watch, forget=self._forget, say=self._report
             )
@@ -227,7 +232,7 @@ class Master:
         worker.close()
         del self._workers[worker.number]
         self.board.retire(worker.row)
-        self._note_end(worker.number, _describe(worker.child.exitcode))
+        self._note_end(worker.number, describe_end(worker.child.exitcode))
 
     def _note_end(self, number: int, how: str | None) -> None:
         if how is not None:
@@ -323,14 +328,3 @@ def _read(number: int, message: Message) -> Event | None:
             return Left(number, int(message.text))
         case _:
             return None
-
-
-def _describe(exitcode: int | None) -> str | None:
-    """How a worker has ended, if that was not its own doing."""
-    if exitcode == 0:
-        return None
-    if exitcode is None:
-        return "has ended, and somebody else in this program has been told how"
-    if exitcode < 0:
-        return f"was killed by {signal.Signals(-exitcode).name}"
-    return f"has ended with exit code {exitcode}"

@@ -108,6 +108,7 @@ class Running:
             os.close(self._lifeline)
         with contextlib.suppress(OSError):
             os.close(self._hold)
+        self._hold = -1  # the number may be another's by the next fork, which has us disown it
         self._child.close()
 
 

@@ -56,7 +56,7 @@ class Status:
 
     def __call__(self, conn: socket.socket, address: Any) -> None:
         """In a seat."""
-        _Request(conn, address, cast(Any, self))  # where other handlers have a server, this one has us
+        _Request(conn, address, cast("Any", self))  # where other handlers have a server, this one has us
 
 
 def is_loopback(sock: socket.socket) -> bool:
@@ -75,15 +75,15 @@ def is_trusted(host: str) -> bool:
     >>> is_trusted("127.0.0.1:9000"), is_trusted("[::1]"), is_trusted("rebound.example:9000")
     (True, True, False)
     """
-    host = _PORT.sub("", host.strip()) if not host.endswith("]") else host
-    if host.lower() == "localhost":
-        return True
+    host = _PORT.sub("", host.strip())
     try:
         if host.startswith("[") and host.endswith("]"):
-            return bool(ipaddress.IPv6Address(host[1:-1]))
-        return bool(ipaddress.IPv4Address(host))
+            ipaddress.IPv6Address(host[1:-1])
+        elif host.lower() != "localhost":
+            ipaddress.IPv4Address(host)
     except ValueError:
         return False
+    return True
 
 
 class _Hurried(socket.SocketIO):
@@ -119,12 +119,20 @@ class _Request(BaseHTTPRequestHandler):
         self.rfile = BufferedReader(_Hurried(self.connection))
 
     def log_message(self, format: str, *args: Any) -> None:  # as it is in the base
-        log.debug("status: " + format, *args)
+        log.debug("status: %s", format % args)
 
     def end_headers(self) -> None:
         for name, value in _HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if self.command not in {"GET", "HEAD"}:
+            self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here\n", allow="GET, HEAD")
+            return False
+        return True
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -140,12 +148,8 @@ class _Request(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus.NOT_FOUND, "there are /, /status.json and /metrics\n")
 
-    do_HEAD = do_GET
-
-    def _refuse(self) -> None:
-        self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here\n", allow="GET, HEAD")
-
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _answer_metrics(self) -> None:
         try:
