@@ -28,7 +28,7 @@ from forkful.server._metrics import expose
 from forkful.server._status import is_trusted
 from forkful.server._status_page import render
 
-from .support import WATCHDOG, Program, Start, await_end, read_all
+from .support import WATCHDOG, Program, Start, await_end, await_stop, read_all
 
 
 def upper(conn: socket.socket, _address: Any) -> None:
@@ -219,6 +219,15 @@ def test_clients_that_are_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.fail("it was never cut off")
 
 
+def test_master_that_is_stopped(program: Start) -> None:
+    """It has no part in the answer."""
+    server, address, _ = start_program(program)
+    server.send(signal.SIGSTOP)
+    await_stop(server.process.pid)
+    assert read_facts(address)["idle"] == 1
+    server.send(signal.SIGCONT)
+
+
 def test_status_process_that_is_killed(program: Start) -> None:
     """Another takes its place, the fleet knows nothing of it, and who asks in between is answered."""
     server, address, pid = start_program(program)
@@ -271,6 +280,8 @@ def test_end(program: Start, signum: int) -> None:
     """With the master, whatever way that goes; the address is free then."""
     server, address, pid = start_program(program)
     server.end(signum)
+    if signum == signal.SIGTERM:
+        assert not Path(f"/proc/{pid}").exists()  # the master has waited for it
     await_end(pid)
     open_listener(parse_address(address)).close()
 
