@@ -86,7 +86,8 @@ def start_program(program: Start, arguments: str = "") -> tuple[Program, str, in
 
 def teller(server: Program, address: str, *ended: int) -> int:
     """The status process: the master's child that is no worker, and none of those that have *ended*."""
-    (pid,) = {*server.workers} - {worker["pid"] for worker in read_facts(address)["workers"]} - {*ended}
+    workers = {worker["pid"] for worker in read_facts(address)["workers"]}
+    (pid,) = {*server.workers} - workers - {*ended}
     return pid
 
 

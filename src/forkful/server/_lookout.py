@@ -101,10 +101,10 @@ class Lookout:
             worker.child.await_end()
             self._on_end(worker)
         old, self._current = self._current, None
+        self.start()
         if old is not None:
             self._leaving.append(old)
             old.wire.send(Word.DRAIN)
-        self.start()
 
     def end(self) -> None:
         """There is to be none; returns when there is none."""
