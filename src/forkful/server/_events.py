@@ -23,11 +23,13 @@ __all__ = [
     "Refused",
     "Reload",
     "Reloaded",
+    "Reloading",
     "Resize",
     "Say",
     "Spent",
     "Start",
     "Stop",
+    "Stopping",
     "Tick",
     "Trace",
 ]
@@ -182,6 +184,16 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloading:
+    """A reload has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The end has begun."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """A reload has ended: with all workers new, or, for the reason given, with those that were there."""
 
@@ -195,4 +207,4 @@ class Close:
     failure: str | None = None
 
 
-Instruction = Start | Drain | Finish | Trace | Kill | Mute | Say | Began | Reloaded | Close
+Instruction = Start | Drain | Finish | Trace | Kill | Mute | Say | Began | Reloading | Reloaded | Stopping | Close

@@ -36,11 +36,13 @@ from ._events import (
     Refused,
     Reload,
     Reloaded,
+    Reloading,
     Resize,
     Say,
     Spent,
     Start,
     Stop,
+    Stopping,
     Tick,
     Trace,
 )
@@ -141,7 +143,7 @@ class Fleet:
             case Overdue(worker, seats, text):
                 self._on_overdue(self.members[worker], seats, text, now, todo)
             case Reload():
-                self._on_reload()
+                self._on_reload(todo)
             case Resize(by):
                 self._on_resize(by, todo)
             case Stop(at_once):
@@ -262,12 +264,13 @@ class Fleet:
             self._drain(member, now, todo)
         self._hurry(member, now)
 
-    def _on_reload(self) -> None:
+    def _on_reload(self, todo: list[Instruction]) -> None:
         if not self.is_stopping:
             self._last_generation += 1
             self.generation = self._last_generation
             self._is_reloading = True
             self._not_before = 0.0
+            todo.append(Reloading())
 
     def _on_resize(self, by: int, todo: list[Instruction]) -> None:
         """Both bounds move: within them, the load would undo it."""
@@ -280,6 +283,8 @@ class Fleet:
     def _on_stop(self, now: float, todo: list[Instruction], *, at_once: bool) -> None:
         if not self.is_stopping:
             self.is_stopping = True
+            if self._failure is None:
+                todo.append(Stopping())
             if not at_once:
                 todo.append(Finish())
                 for member in self.members.values():

@@ -35,26 +35,26 @@ from ._events import (
     Refused,
     Reload,
     Reloaded,
+    Reloading,
     Resize,
     Say,
     Spent,
     Start,
     Stop,
+    Stopping,
     Tick,
     Trace,
 )
 from ._fleet import Fleet, Phase
 from ._listeners import Listener
 from ._queue import queue_depth, shrink
+from ._report import News
 from ._settings import Settings
 from ._trades import Trade
 from ._wire import Message, Word, open_wire
 from ._worker import Job, work
 
-__all__ = ["SIGNALS", "Master", "News"]
-
-News = Say | Began | Reloaded
-"""What whoever runs the server wants to know."""
+__all__ = ["SIGNALS", "Master"]
 
 SIGNALS: dict[int, Event] = {
     signal.SIGTERM: Stop(),
@@ -106,12 +106,15 @@ class Master:
         listeners: Sequence[Listener],
         report: Callable[[News], None],
         signals: Mapping[int, Event] = SIGNALS,
+        watchdog: tuple[float, Callable[[], object]] | None = None,
     ) -> None:
         self._settings = settings
         self._trade = trade
         self._listeners = listeners
         self._report = report
         self._meanings = signals
+        self._watchdog = watchdog  # how often, in seconds, and whom to tell that we are there
+        self._beat_at = 0.0
         capacity = max(64, 4 * settings.most)
         self.board = Board(capacity, settings.threads)
         if len(listeners) > 1:  # seats wait for all of them with poll(2), and race for what comes
@@ -154,6 +157,8 @@ class Master:
         times = [time_ for time_ in (self._fleet.wake_at, self._fleet.look_at) if time_ is not None]
         if self._settings.timeout is not None:
             times.append(self._due)
+        if self._watchdog is not None:
+            times.append(self._beat_at)
         if not times:
             return None
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1  # poll rounds down, and would wake too early
@@ -161,6 +166,10 @@ class Master:
     def _look(self) -> None:
         """See to what is due."""
         now = time.monotonic()
+        if self._watchdog is not None and self._beat_at <= now:
+            interval, tell = self._watchdog
+            self._beat_at = now + interval
+            tell()
         if self._fleet.wake_at is not None and self._fleet.wake_at <= now:
             self._handle(Tick())
         if self._fleet.look_at is not None and self._fleet.look_at <= now:
@@ -264,7 +273,7 @@ class Master:
                 self._workers[number].child.kill()
             case Mute(muted):
                 self.board.wants_alerts = not muted
-            case Say() | Began() | Reloaded():
+            case Say() | Began() | Reloading() | Reloaded() | Stopping():
                 self._report(instruction)
             case Close():
                 self._closed = instruction

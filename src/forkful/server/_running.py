@@ -13,8 +13,8 @@ from .._core import bootstrap, forks
 from .._core.children import ForkedChild, is_readable
 from ..errors import ServerError
 from ._events import Began, Reloaded
-from ._master import SIGNALS, Master, News
-from ._report import report
+from ._master import SIGNALS, Master
+from ._report import News, report
 from ._wire import Wire, Word, open_wire
 
 __all__ = ["STARTED_SIGNALS", "Running"]

@@ -6,22 +6,25 @@ import os
 import signal
 import socketserver
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from .._core.quantities import check_memory
 from ._board import Board
-from ._events import Event, Say
+from ._events import Began, Event, Reloaded, Reloading, Say, Stopping
 from ._listeners import BACKLOG, Listener, open_listener
-from ._master import SIGNALS, Master, News
+from ._master import SIGNALS, Master
 from ._options import check_secure, make_trade, parse_addresses
-from ._report import report
+from ._report import News, report
 from ._requests import Limits
 from ._running import STARTED_SIGNALS, Running
 from ._settings import check_seconds, check_settings
 from ._source import Handler, Source
+from ._systemd import notify, reloading, take_listeners, watchdog_limit
 
 __all__ = ["Server", "serve"]
 
@@ -41,7 +44,8 @@ class Server:
             where to import one of these: ``"module:name"`` or ``"path/to/file.py:name"``.  Only what is named can be
             loaded anew by `reload`.  The server closes the connection when the handler is done with it.
         address: ``"HOST:PORT"``, ``"[::1]:PORT"``, ``":PORT"`` for all interfaces, ``"unix:/path"``, ``"fd:N"``, a
-            pair of host and port, or several of these in a list.  Port 0 is any that is free; see `addresses`.
+            pair of host and port, or several of these in a list.  Port 0 is any that is free; see `addresses`.  Sockets
+            that systemd passes on (``LISTEN_FDS``) are taken instead.
         processes: how many workers; ``(least, most)`` for as many as the load needs.
         threads: connections that one worker serves at the same time.
         spare: idle threads in all the server, below which another worker is started, if there may be more.
@@ -160,7 +164,7 @@ class Server:
         self._check_not_running()
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a server that gets signals runs in the main thread; use start() elsewhere")
-        master = self._make_master(report, SIGNALS)
+        master = self._make_master(_tell_everybody, SIGNALS)
         try:
             report(Say(f"listening at {', '.join(self.addresses)}"))
             master.run()
@@ -251,20 +255,38 @@ class Server:
 
     def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event]) -> Master:
         try:
-            for number, address in enumerate(self._addresses):
-                self._listeners.append(open_listener(address, backlog=self._backlog))
-                self._addresses[number] = self._listeners[-1].address
+            if passed := [one.listener for one in take_listeners()]:
+                self._listeners = passed
+            else:
+                self._listeners += (open_listener(address, backlog=self._backlog) for address in self._addresses)
+            self._addresses = [listener.address for listener in self._listeners]
         except BaseException:
             self._close_listeners()
             raise
         self._trade.prepare(self._listeners[0])
-        master = Master(self._settings, self._trade, self._listeners, tell, signals)
+        limit = watchdog_limit() if signals is SIGNALS else None  # systemd's
+        beat = None if limit is None else (limit / 2, partial(notify, "WATCHDOG=1"))
+        master = Master(self._settings, self._trade, self._listeners, tell, signals, beat)
         self._board = master.board
         return master
 
     def _close_listeners(self) -> None:
         while self._listeners:
             self._listeners.pop().close()
+
+
+def _tell_everybody(news: News) -> None:
+    """Whoever reads, and systemd."""
+    report(news)
+    match news:
+        case Began() | Reloaded():
+            notify("READY=1")
+        case Stopping():
+            notify("STOPPING=1")
+        case Reloading():
+            notify(*reloading(time.monotonic()))
+        case _:
+            pass
 
 
 def serve(
