@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from .._core import codec
+from .._core import codec, handing
 from .._core.books import Sink, Task
 from ._options import Call
 
@@ -124,7 +124,12 @@ class Feed:
     def _task(self, items: Items, base: int) -> Task:
         call = self._call
         terms = call.terms
-        payload = self._pack(items, once=len(items) == 1 and not terms.retries)
+        try:
+            payload = self._pack(items, once=len(items) == 1 and not terms.retries)
+        except handing.DescriptorInside:
+            if len(items) > 1:
+                raise  # each goes alone: no worker has a copy of what another one is to work with
+            payload = handing.pack(self._pack, items, once=not terms.retries)
         if call.by_name is not None and codec.mentions_main(payload):
             terms = call.by_name
         return Task(self._sink, terms, payload, base, count=len(items))
