@@ -255,7 +255,7 @@ class Account:
             while not self._has_answer(number, count):
                 poll.poll()
                 if not self._receive_next() and not self._has_answer(number, count):
-                    raise _no_descriptors(errno.EMFILE)
+                    raise no_descriptors(errno.EMFILE)
             return self.take_descriptors(number, count)
 
     def _has_answer(self, number: int, count: int) -> bool:
@@ -270,13 +270,13 @@ class Account:
         with self._lock:
             while not self._has_answer(number, count):
                 if not self._receive_next():
-                    raise _no_descriptors(errno.EMFILE)
+                    raise no_descriptors(errno.EMFILE)
             fds = self._descriptors.pop(number, [])
             refusal = self._refusals.pop(number, 0)
         if refusal:
             for fd in fds:
                 os.close(fd)
-            raise _no_descriptors(refusal)
+            raise no_descriptors(refusal)
         return fds
 
     def drop_segment(self, number: int) -> None:
@@ -368,7 +368,8 @@ def _expected(data: bytes) -> int:
     return size & ((1 << _COUNT_BITS) - 1) if size & _BUNDLE else 1
 
 
-def _no_descriptors(reason: int) -> OSError:
+def no_descriptors(reason: int) -> OSError:
+    """The error of whoever rebuilds what is without them."""
     return OSError(
         reason,
         f"the sockets or connections that go with it could not be handed over ({os.strerror(reason)}); where too many files "

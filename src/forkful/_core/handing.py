@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import errno
 import fcntl
 import functools
 import itertools
@@ -257,11 +258,20 @@ _claiming: dict[int, list[int]] = {}  # by thread: the descriptors of what is be
 
 
 def _claim(place: int) -> int:
-    """A descriptor, now the caller's."""
+    """A descriptor, now the caller's.
+
+    Raises:
+        OSError: there is none to be had.
+    """
     fds = _claiming.get(threading.get_ident())
     if fds is None:
         raise LookupError("this was pickled inside something else, and cannot be rebuilt without that")
-    return fcntl.fcntl(fds[place], fcntl.F_DUPFD_CLOEXEC, 3)
+    try:
+        return fcntl.fcntl(fds[place], fcntl.F_DUPFD_CLOEXEC, 3)
+    except OSError as error:
+        from .accounts import no_descriptors  # here already: they came through it
+
+        raise no_descriptors(error.errno or errno.EMFILE) from error
 
 
 class Handed:

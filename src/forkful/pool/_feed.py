@@ -150,7 +150,7 @@ def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException
     try:
         refusal = UnpicklableError(
             f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({codec.describe_error(error)}); "
-            f"pass plain data, or what is needed to make the object in the worker",
+            f"{_advise(error)}",
             task=name,
             exc=codec.short_repr(error),
             value=codec.short_repr(item),
@@ -159,6 +159,12 @@ def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException
         return interrupt
     refusal.__cause__ = error
     return refusal
+
+
+def _advise(error: BaseException) -> str:
+    if "'SSLSocket'" in str(error):  # pickle's words; its keys are in this process, and stay there
+        return "pass the plain socket, with the certificate's file, and wrap it there (`SSLContext.wrap_socket`)"
+    return "pass plain data, or what is needed to make the object in the worker"
 
 
 class SequenceFeed(Feed):
