@@ -386,6 +386,45 @@ def test_resize_by_signal(program: Start) -> None:
     assert "1 worker " in server.read_until("1 worker")[-1]
 
 
+def test_upgrade(program: Start) -> None:
+    """SIGUSR2: another process takes over the socket, and no connection is lost."""
+    server = program("'handlers:upper', '127.0.0.1:0', processes=2")
+    served: list[bytes] = []
+    ended = threading.Event()
+
+    def load() -> None:
+        while not ended.is_set():
+            served.append(server.ask(b"x\n"))
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    server.send(signal.SIGUSR2)
+    successor = int(server.read_until("starting a successor")[-1].rpartition(" ")[2])
+    server.read_until("ended")
+    assert server.process.wait(WATCHDOG) == 0
+    for _ in range(20):
+        assert server.ask(b"y\n") == b"Y\n"
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert set(served) == {b"X\n"}
+    os.kill(successor, signal.SIGTERM)
+    await_end(successor)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+
+
+def test_upgrade_to_bad_code(program: Start, tmp_path: Path) -> None:
+    """The program that is there serves on."""
+    server = program("'handlers:upper', '127.0.0.1:0'")
+    (tmp_path / "handlers.py").write_text("def upper(")
+    server.send(signal.SIGUSR2)
+    server.read_until("serves on")
+    assert server.ask(b"y\n") == b"Y\n"
+    assert server.end() == 0
+
+
 @pytest.mark.parametrize(
     ("handler", "message"),
     [

@@ -93,6 +93,7 @@ def command(handler: str | None, bind: tuple[str, ...], **options: Any) -> int:
       SIGTERM, Ctrl-C  serve what is there and what is queued, and end; a second one: end at once
       SIGQUIT          end at once
       SIGHUP           replace all workers, one at a time; code and certificates are loaded anew
+      SIGUSR2          start forkful anew, with the same sockets, and end once that is ready
       SIGTTIN, SIGTTOU one worker more, one fewer
 
     \b

@@ -32,6 +32,7 @@ __all__ = [
     "Stopping",
     "Tick",
     "Trace",
+    "Upgrade",
 ]
 
 # Facts.
@@ -118,10 +119,16 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Somebody wants the program started anew, with the listeners of this one.  Not for the fleet: it knows no programs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
-    """Somebody wants an end: in good order, or at once."""
+    """Somebody wants an end: in good order, or at once; or another program goes on with the same listeners."""
 
     at_once: bool = False
+    hands_over: bool = False
 
 
 Event = Tick | Ready | Refused | Full | Spent | Left | Ended | Load | Overdue | Reload | Resize | Stop

@@ -146,8 +146,8 @@ class Fleet:
                 self._on_reload(todo)
             case Resize(by):
                 self._on_resize(by, todo)
-            case Stop(at_once):
-                self._on_stop(now, todo, at_once=at_once)
+            case Stop(at_once, hands_over):
+                self._on_stop(now, todo, at_once=at_once, hands_over=hands_over)
         self._reconcile(now, todo)
         return todo
 
@@ -280,12 +280,15 @@ class Fleet:
         self.wanted = min(self._most, max(self._least, self.wanted + by))
         todo.append(Say(f"{self.wanted} worker{'' if self.wanted == 1 else 's'} from now on"))
 
-    def _on_stop(self, now: float, todo: list[Instruction], *, at_once: bool) -> None:
+    def _on_stop(self, now: float, todo: list[Instruction], *, at_once: bool = False, hands_over: bool = False) -> None:
         if not self.is_stopping:
             self.is_stopping = True
             if self._failure is None:
                 todo.append(Stopping())
-            if not at_once:
+            if hands_over:
+                for member in self.members.values():
+                    self._drain(member, now, todo)
+            elif not at_once:
                 todo.append(Finish())
                 for member in self.members.values():
                     self._let_go(member, now)

@@ -44,23 +44,26 @@ from ._events import (
     Stopping,
     Tick,
     Trace,
+    Upgrade,
 )
 from ._fleet import Fleet, Phase
 from ._listeners import Listener
 from ._queue import queue_depth, shrink
 from ._report import News
 from ._settings import Settings
+from ._succession import Successor
 from ._trades import Trade
 from ._wire import Message, Word, open_wire
 from ._worker import Job, work
 
 __all__ = ["SIGNALS", "Master"]
 
-SIGNALS: dict[int, Event] = {
+SIGNALS: dict[int, Event | Upgrade] = {
     signal.SIGTERM: Stop(),
     signal.SIGINT: Stop(),
     signal.SIGQUIT: Stop(at_once=True),
     signal.SIGHUP: Reload(),
+    signal.SIGUSR2: Upgrade(),
     signal.SIGTTIN: Resize(1),
     signal.SIGTTOU: Resize(-1),
 }
@@ -105,7 +108,7 @@ class Master:
         trade: Trade,
         listeners: Sequence[Listener],
         report: Callable[[News], None],
-        signals: Mapping[int, Event] = SIGNALS,
+        signals: Mapping[int, Event | Upgrade] = SIGNALS,
         watchdog: tuple[float, Callable[[], object]] | None = None,
     ) -> None:
         self._settings = settings
@@ -115,6 +118,9 @@ class Master:
         self._meanings = signals
         self._watchdog = watchdog  # how often, in seconds, and whom to tell that we are there
         self._beat_at = 0.0
+        self._successor: Successor | None = None
+        self._give_up_at = 0.0
+        self.has_handed_over = False  # the listeners are another program's by now
         capacity = max(64, 4 * settings.most)
         self.board = Board(capacity, settings.threads)
         if len(listeners) > 1:  # seats wait for all of them with poll(2), and race for what comes
@@ -150,7 +156,7 @@ class Master:
     def close(self) -> None:
         """Nobody listens here any more."""
         for listener in self._listeners:
-            listener.close()
+            listener.close(keep_file=self.has_handed_over)
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due; None: nothing is."""
@@ -159,6 +165,8 @@ class Master:
             times.append(self._due)
         if self._watchdog is not None:
             times.append(self._beat_at)
+        if self._successor is not None:
+            times.append(self._give_up_at)
         if not times:
             return None
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1  # poll rounds down, and would wake too early
@@ -170,6 +178,8 @@ class Master:
             interval, tell = self._watchdog
             self._beat_at = now + interval
             tell()
+        if self._successor is not None and self._give_up_at <= now:
+            self._on_successor(late=True)
         if self._fleet.wake_at is not None and self._fleet.wake_at <= now:
             self._handle(Tick())
         if self._fleet.look_at is not None and self._fleet.look_at <= now:
@@ -217,8 +227,37 @@ class Master:
             event = self._meanings.get(signum)
             if isinstance(event, Stop):
                 event = Stop(at_once=event.at_once or self._fleet.is_stopping)
-            if event is not None:
+            if isinstance(event, Upgrade):
+                self._upgrade()
+            elif event is not None:
                 self._handle(event)
+
+    def _upgrade(self) -> None:
+        if self._successor is not None or self._fleet.is_stopping:
+            return
+        try:
+            self._successor = Successor(self._listeners)
+        except OSError as error:
+            self._report(
+                Say(f"a successor cannot be started ({error.strerror}); this program serves on", is_trouble=True)
+            )
+            return
+        self._report(Say(f"starting a successor, process {self._successor.pid}"))
+        self._give_up_at = time.monotonic() + self._settings.ready_timeout
+        self._watch(self._successor.fileno(), self._on_successor)
+
+    def _on_successor(self, *, late: bool = False) -> None:
+        """It is ready; or it has ended, or takes too long."""
+        successor, self._successor = self._successor, None
+        assert successor is not None, "it is watched as long as it is there"
+        self._forget(successor.fileno())
+        if not late and successor.outcome():
+            self.has_handed_over = True
+            self._report(Say(f"process {successor.pid} has taken over"))
+            self._handle(Stop(hands_over=True))
+        else:
+            successor.give_up()
+            self._report(Say("the successor did not become ready; this program serves on", is_trouble=True))
 
     def _on_message(self, worker: _Worker) -> None:
         try:

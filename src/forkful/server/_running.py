@@ -19,8 +19,8 @@ from ._wire import Wire, Word, open_wire
 
 __all__ = ["STARTED_SIGNALS", "Running"]
 
-# Ctrl-C is for the program that has started the server.
-STARTED_SIGNALS = {signum: event for signum, event in SIGNALS.items() if signum != signal.SIGINT}
+# Ctrl-C is for the program that has started the server, whose command line would not be the server's.
+STARTED_SIGNALS = {signum: event for signum, event in SIGNALS.items() if signum not in {signal.SIGINT, signal.SIGUSR2}}
 
 
 class Running:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from .._core.quantities import check_memory
 from ._board import Board
-from ._events import Began, Event, Reloaded, Reloading, Say, Stopping
+from ._events import Began, Event, Reloaded, Reloading, Say, Stopping, Upgrade
 from ._listeners import BACKLOG, Listener, open_listener
 from ._master import SIGNALS, Master
 from ._options import check_secure, make_trade, parse_addresses
@@ -24,6 +24,7 @@ from ._requests import Limits
 from ._running import STARTED_SIGNALS, Running
 from ._settings import check_seconds, check_settings
 from ._source import Handler, Source
+from ._succession import announce, claim_files
 from ._systemd import notify, reloading, take_listeners, watchdog_limit
 
 __all__ = ["Server", "serve"]
@@ -155,7 +156,8 @@ class Server:
         """Serve, in this process, until it is told to stop by a signal.
 
         SIGTERM and Ctrl-C: serve what is there and what is queued, then end; a second one, or SIGQUIT: end at once.
-        SIGHUP: replace all workers, one at a time.  SIGTTIN and SIGTTOU: one worker more, or fewer.
+        SIGHUP: replace all workers, one at a time.  SIGUSR2: start this program anew, with the same sockets, and end
+        once that is ready.  SIGTTIN and SIGTTOU: one worker more, or fewer.
 
         Raises:
             ServerError: the address, or the handler, is not to be had.
@@ -169,7 +171,8 @@ class Server:
             report(Say(f"listening at {', '.join(self.addresses)}"))
             master.run()
         finally:
-            self._close_listeners()
+            master.close()
+            self._listeners = []
         report(Say("ended"))
 
     def start(self) -> Self:
@@ -253,10 +256,10 @@ class Server:
         if self._running is not None or self._listeners:
             raise RuntimeError("the server is running already")
 
-    def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event]) -> Master:
+    def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event | Upgrade]) -> Master:
         try:
             if passed := [one.listener for one in take_listeners()]:
-                self._listeners = passed
+                self._listeners = claim_files(passed)
             else:
                 self._listeners += (open_listener(address, backlog=self._backlog) for address in self._addresses)
             self._addresses = [listener.address for listener in self._listeners]
@@ -279,7 +282,10 @@ def _tell_everybody(news: News) -> None:
     """Whoever reads, and systemd."""
     report(news)
     match news:
-        case Began() | Reloaded():
+        case Began():
+            announce()
+            notify("READY=1", f"MAINPID={os.getpid()}")
+        case Reloaded():
             notify("READY=1")
         case Stopping():
             notify("STOPPING=1")
