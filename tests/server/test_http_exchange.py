@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -160,15 +162,64 @@ def test_framing_without_a_body_does_not_go_on_for_ever(endless: bytes, step: in
 
 
 def test_a_body_that_nobody_reads_is_skipped() -> None:
-    for sent in length(b" 5") + NEXT, post(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n") + NEXT:
-        for at in range(len(sent)):
-            assert [got.body for got in ask(silent, sent[at:], first=sent[:at])] == [b"unread", b"unread"]
+    sent = length(b" 5") + NEXT
+    for at in range(len(sent)):
+        assert [got.body for got in ask(silent, sent[at:], first=sent[:at])] == [b"unread", b"unread"]
+
+
+def test_it_is_skipped_without_a_thread_and_without_being_kept() -> None:
+    with talk(silent) as connection:
+        phases = []
+        connection.receive(length(b" 9", b""))
+        connection.serve(most=1)
+        assert connection.answers[0].kept
+        for piece in b"hell", b"o, yo", b"G":
+            phases.append(connection.exchange.phase)
+            connection.receive(piece)
+        assert phases == [Phase.HEAD, Phase.HEAD, Phase.IDLE]
+        connection.receive(get()[1:])
+        connection.serve(most=2)
+        assert connection.answers[1].status == 200
+
+
+@pytest.mark.parametrize("ending", ["expire", "end"])
+def test_a_body_that_is_skipped_and_does_not_come_ends_without_an_answer(ending: str) -> None:
+    with talk(silent) as connection:
+        connection.receive(length(b" 9", b"he"))
+        connection.serve(most=1)
+        if ending == "expire":
+            connection.exchange.expire()
+        else:
+            connection.receive(b"")
+        assert connection.exchange.phase is Phase.OVER
+
+
+def test_a_body_without_a_known_end_is_not_skipped() -> None:
+    head, body = post(CHUNKED, b""), b"5\r\nhello\r\n0\r\n\r\n"
+    for at in range(len(body) + 1):
+        got = [one.body for one in ask(silent, body[at:] + NEXT, first=head + body[:at])]
+        assert got == [b"unread"] * (1 if at < len(body) else 2)
 
 
 def test_a_body_that_nobody_reads_and_that_is_wrong_ends_the_connection() -> None:
     sent = post(CHUNKED, b"5\r\nhelloX\r\n0\r\n\r\n") + NEXT
     head = len(post(CHUNKED, b""))
     assert [got.status for got in ask(silent, sent[head:], first=sent[:head])] == [200]
+
+
+@pytest.mark.parametrize("last", [get(b"Connection: close\r\n"), b"what?\r\n\r\n", get(), b""])
+def test_what_is_over_leaves_nothing_for_the_collector(last: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with talk(app) as connection:
+            connection.receive(get(), *filter(None, [last]), b"")
+            connection.serve()
+            parser = weakref.ref(connection.exchange._parser)
+            del connection.exchange
+        assert parser() is None
+    finally:
+        gc.enable()
 
 
 def test_two_clients_do_not_mix() -> None:

@@ -63,6 +63,11 @@ def test_who_expects_it_is_told_to_go_on(serve: Callable[[Talk], Served]) -> Non
         served.join()
 
 
+def test_who_has_begun_with_the_body_is_not_told() -> None:
+    (got,) = ask(echo, b"llo", first=post(EXPECT + b"Content-Length: 5\r\n", b"he"))
+    assert (got.status, got.body) == (200, b"hello")
+
+
 def test_who_does_not_wait_for_it_is_not_told() -> None:
     for head in EXPECT + b"Content-Length: 5\r\n", EXPECT + CHUNKED:
         body = b"hello" if head.endswith(b"5\r\n") else b"5\r\nhello\r\n0\r\n\r\n"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
+
+from forkful.server._wsgi import FileWrapper
 
 from .http_corpus import CHUNKED, NEXT, get, length, post
 from .http_support import CLIENT, START, Got, ask, split, talk, tcp
@@ -65,6 +69,7 @@ def test_environ() -> None:
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
     }
     assert environ["wsgi.errors"] is sys.stderr
 
@@ -81,6 +86,13 @@ def test_the_variables_are_a_builtin_dict_of_the_request_alone() -> None:
 
     ask(app, get() + get())
     assert [type(environ) for environ in seen] == [dict, dict]
+
+
+def test_values_are_the_same_wherever_they_are_parted() -> None:
+    sent = get(b"X:\t v \t\r\nY:\r\nZ: 1\r\n")
+    for at in range(len(sent)):
+        environ = environ_of(sent[at:], first=sent[:at])
+        assert [environ[key] for key in ("HTTP_X", "HTTP_Y", "HTTP_Z")] == ["v", "", "1"]
 
 
 def test_a_url_as_target_says_the_host() -> None:
@@ -444,3 +456,72 @@ def test_a_body_that_is_not_read_to_its_end_by_an_error(caplog: pytest.LogCaptur
     got = one(app, b"5\r\nhelloX\r\n", first=head)
     assert got.status == 400
     assert caplog.records == []
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 1000)
+    return path
+
+
+def sending(open_file: Callable[[], Any], headers: Any = START) -> Any:
+    """An application that returns a file; what is open at the end is not closed by it."""
+
+    def app(environ: dict[str, Any], start_response: Started) -> Any:
+        start_response("200 OK", headers)
+        return environ["wsgi.file_wrapper"](open_file(), 4096)
+
+    return app
+
+
+def open_at(path: Path, offset: int = 0) -> BinaryIO:
+    file = path.open("rb")
+    file.seek(offset)
+    return file
+
+
+def test_a_file_is_sent_by_the_kernel(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileWrapper, "__iter__", None)
+    got = ask(sending(lambda: open_at(path)), get() + get())
+    assert [one.body for one in got] == [path.read_bytes()] * 2
+    assert got[0].headers["content-length"] == "10000"
+
+
+def test_a_file_from_the_middle_and_not_to_its_end(path: Path) -> None:
+    got = ask(sending(lambda: open_at(path, 5), [("Content-Length", "7")]), get() + get())
+    assert [one.body for one in got] == [b"5678901"] * 2
+
+
+def test_a_file_that_is_at_its_end(path: Path) -> None:
+    assert one(sending(lambda: open_at(path, 10_000))).body == b""
+
+
+def test_a_file_that_is_too_short(path: Path) -> None:
+    data = torn(sending(lambda: open_at(path), [("Content-Length", "10001")]))
+    assert data.endswith(b"0123456789")
+
+
+def test_a_file_in_memory_is_sent_in_blocks() -> None:
+    got = one(sending(lambda: io.BytesIO(b"0123456789" * 1000)))
+    assert got.headers["transfer-encoding"] == "chunked"
+    assert got.body == b"0123456789" * 1000
+
+
+def test_a_file_is_not_sent_for_head(path: Path) -> None:
+    with talk(sending(lambda: open_at(path))) as connection:
+        connection.receive(get(line=b"HEAD / HTTP/1.1\r\n"), b"")
+        connection.serve()
+        assert connection.everything().endswith(b"\r\n\r\n")
+
+
+def test_a_client_that_goes_in_the_middle_of_a_file(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(50_000_000)
+    with talk(sending(lambda: open_at(large)), ends=tcp()) as connection:
+        connection.conn.settimeout(0.05)
+        connection.receive(get() + get())
+        connection.serve()
+        (answer,) = connection.answers
+        assert (answer.error, answer.kept) == ("the client reads nothing", False)

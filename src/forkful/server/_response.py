@@ -6,8 +6,10 @@ is known, so that until then an error can still be told.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -181,6 +183,34 @@ class Response:
                 self._headers = [*self._headers, ("Content-Length", str(len(body)))]
         self.write(body)
         self.end()
+
+    def write_file(self, file: Any) -> bool:
+        """Send *file* from where it is by the kernel, at most Content-Length, if it is one on a disk; whether it is.
+
+        Raises:
+            ClientGone: the client takes no more.
+        """
+        try:
+            status = os.fstat(file.fileno())
+            offset = file.tell()
+        except (AttributeError, OSError):
+            return False
+        size = status.st_size - offset
+        if self.begun or not self._line or size <= 0 or not stat.S_ISREG(status.st_mode):
+            return False
+        if self._length is None:
+            self._length = size
+            if not self._bodiless:
+                self._headers = [*self._headers, ("Content-Length", str(size))]
+        self._send(self._begin())
+        if not self._bodiless and self._length:
+            try:
+                self.sent += self._conn.sendfile(file, offset, min(size, self._length))
+            except OSError as error:
+                self.closes = self.gone = True
+                silent = isinstance(error, TimeoutError)
+                raise ClientGone("the client reads nothing" if silent else f"the client has gone: {error}") from error
+        return True
 
     def end(self) -> None:
         """There is no more of the body.
