@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import subprocess
 import sys
 import weakref
@@ -26,7 +27,7 @@ def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 def silent(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     start_response("200 OK", START)
-    return [b"unread"]
+    return [environ["wsgi.input"].read() if "HTTP_READ" in environ else b"unread"]
 
 
 def exchange(limits: Limits = SMALL) -> Exchange:
@@ -177,9 +178,11 @@ def test_it_is_skipped_without_a_thread_and_without_being_kept() -> None:
             phases.append(connection.exchange.phase)
             connection.receive(piece)
         assert phases == [Phase.HEAD, Phase.HEAD, Phase.IDLE]
-        connection.receive(get()[1:])
+        connection.receive(length(b" 5\r\nRead: me").replace(b"POST", b"GET")[1:])
         connection.serve(most=2)
-        assert connection.answers[1].status == 200
+        connection.client.shutdown(socket.SHUT_WR)
+        connection.serve()
+        assert [got.body for got in split(connection.everything())] == [b"unread", b"hello"]
 
 
 @pytest.mark.parametrize("ending", ["expire", "end"])
@@ -207,14 +210,16 @@ def test_a_body_that_nobody_reads_and_that_is_wrong_ends_the_connection() -> Non
     assert [got.status for got in ask(silent, sent[head:], first=sent[:head])] == [200]
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("last", [get(b"Connection: close\r\n"), b"what?\r\n\r\n", get(), b""])
-def test_what_is_over_leaves_nothing_for_the_collector(last: bytes) -> None:
+def test_what_is_over_leaves_nothing_for_the_collector(last: bytes, keep: bool) -> None:
     gc.collect()
     gc.disable()
     try:
         with talk(app) as connection:
-            connection.receive(get(), *filter(None, [last]), b"")
-            connection.serve()
+            connection.receive(*filter(None, [get() + last, b"" if not keep else None]))
+            connection.send(b"")
+            connection.serve(keep=lambda: keep)
             parser = weakref.ref(connection.exchange._parser)
             del connection.exchange
         assert parser() is None

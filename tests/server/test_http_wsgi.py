@@ -502,6 +502,18 @@ def test_a_file_that_is_too_short(path: Path) -> None:
     assert data.endswith(b"0123456789")
 
 
+def test_a_file_that_is_empty_and_should_not_be(path: Path) -> None:
+    assert one(sending(lambda: open_at(path, 10_000), [("Content-Length", "5")])).status == 500
+
+
+def test_a_file_after_something_else(path: Path) -> None:
+    def app(environ: dict[str, Any], start_response: Started) -> Any:
+        start_response("200 OK", START)(b"first ")
+        return environ["wsgi.file_wrapper"](open_at(path, 9_995))
+
+    assert [got.body for got in ask(app, get() + get())] == [b"first 56789"] * 2
+
+
 def test_a_file_in_memory_is_sent_in_blocks() -> None:
     got = one(sending(lambda: io.BytesIO(b"0123456789" * 1000)))
     assert got.headers["transfer-encoding"] == "chunked"

@@ -207,7 +207,6 @@ class Response:
             try:
                 self.sent += self._conn.sendfile(file, offset, min(size, self._length))
             except OSError as error:
-                self.closes = self.gone = True
                 silent = isinstance(error, TimeoutError)
                 raise ClientGone("the client reads nothing" if silent else f"the client has gone: {error}") from error
         return True
