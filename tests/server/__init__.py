@@ -1,1 +1,1 @@
-"""What `forkful.server` does, with real sockets, files and programs."""
+"""The server: decisions in milliseconds, real sockets and processes for the rest."""

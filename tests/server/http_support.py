@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from typing import Any, NamedTuple
@@ -31,7 +32,9 @@ class Talk:
     """
 
     def __init__(self, app: Any, ends: tuple[socket.socket, socket.socket] | None = None, **service: Any) -> None:
-        self.exchange = Exchange(Service(app, "forkful.test", 8080, **service), CLIENT)
+        served = Service(app, "forkful.test", 8080, **service)
+        self.exchange = Exchange(served, CLIENT)
+        self._linger_s = served.limits.linger
         self.client, self.conn = ends or socket.socketpair()
         self.client.settimeout(10)
         self.conn.settimeout(10)
@@ -59,7 +62,20 @@ class Talk:
             else:
                 self.exchange.receive(self.conn.recv(65536))
         if phase is Phase.OVER:
+            if self.exchange.lingers:
+                self._linger()
             self.conn.close()
+
+    def _linger(self) -> None:
+        """As the keeper does."""
+        until = time.monotonic() + self._linger_s
+        try:
+            while (left := until - time.monotonic()) > 0:
+                self.conn.settimeout(left)
+                if not self.conn.recv(65536):
+                    return
+        except OSError:
+            pass
 
     def everything(self) -> bytes:
         """What the client gets until the end."""

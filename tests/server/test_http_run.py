@@ -219,11 +219,16 @@ def test_a_client_that_never_stops_is_not_waited_for_for_ever() -> None:
         assert [got.status for got in split(connection.everything())] == [413]
 
 
-def test_what_is_kept_is_not_waited_for() -> None:
-    """A worker that leaves ends a connection at once, unless the client has sent more already."""
-    with talk(silent, limits=Limits(linger=1000)) as connection:
+@pytest.mark.parametrize("more", [b"", get()])
+def test_a_client_is_waited_for_only_if_it_has_sent_more(more: bytes) -> None:
+    """A worker that leaves ends a kept connection at once, unless that would take back the answer."""
+    with talk(silent, ends=tcp()) as connection:
         connection.receive(get())
-        connection.serve(keep=lambda: False)
+        connection.send(more, end=False)
+        connection.answers.append(connection.exchange.run(connection.conn, keep=lambda: False))
+        assert connection.exchange.lingers is bool(more)
+        connection.send(b"")
+        connection.serve()
         assert [got.status for got in split(connection.everything())] == [200]
 
 

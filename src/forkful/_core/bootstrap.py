@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import functools
 import importlib
 import os
 import signal
@@ -52,17 +53,17 @@ class InheritedFd:
         return inherited_fds[self._position]
 
 
-class _WorkerProcess(process.BaseProcess):
+class WorkerProcess(process.BaseProcess):
     """What ``multiprocessing.current_process()`` returns inside a worker."""
 
     _start_method: str | None = None
 
-    def __init__(self, ends: Ends) -> None:
+    def __init__(self, run: Callable[[WorkerProcess], None]) -> None:
         super().__init__(name="ForkfulWorker")
-        self._ends = ends
+        self._run = run
 
     def run(self) -> None:
-        _run_worker(self._ends, self)
+        self._run(self)
 
 
 def run_child(ends: Ends, extra_fds: list[int], mask: Iterable[int]) -> int:
@@ -71,12 +72,23 @@ def run_child(ends: Ends, extra_fds: list[int], mask: Iterable[int]) -> int:
     Args:
         mask: the signals to block from now on, but for those that a worker must get.
     """
+    inherited_fds[:] = extra_fds
+    return live(ends.lifeline, mask, functools.partial(_run_worker, ends))
+
+
+def live(lifeline: int, mask: Iterable[int], run: Callable[[WorkerProcess], None]) -> int:
+    """Be a child that is dressed as one of ``multiprocessing``'s, for as long as *run* takes; returns the exit code.
+
+    Args:
+        lifeline: a pipe; the process is killed when its other end is closed.
+        mask: the signals to block from now on, but for those that a worker must get.
+        run: what to do; what it raises is printed, and makes the exit code 1.
+    """
     fill_standard_streams()
-    signals.die_with(ends.lifeline)
+    signals.die_with(lifeline)
     signals.settle_worker(mask)
     empty_stdin()
-    inherited_fds[:] = extra_fds
-    code: int = _WorkerProcess(ends)._bootstrap(parent_sentinel=ends.lifeline)  # type: ignore[attr-defined]  # CPython's own entry for children, since 3.8
+    code: int = WorkerProcess(run)._bootstrap(parent_sentinel=lifeline)  # type: ignore[attr-defined]  # CPython's own entry for children, since 3.8
     return code
 
 
@@ -109,7 +121,7 @@ def forget_parent() -> None:
         atexit.register(util._exit_function)
 
 
-def _run_worker(ends: Ends, this: _WorkerProcess) -> None:
+def _run_worker(ends: Ends, this: WorkerProcess) -> None:
     channel = WorkerEnd(ends.down, ends.up)
     received = channel.receive()
     if received is None:
@@ -176,7 +188,7 @@ def _serve(worker: Worker | Lanes, setup: Setup) -> bool:
         kept.stop()
 
 
-def _become(setup: Setup, this: _WorkerProcess) -> None:
+def _become(setup: Setup, this: WorkerProcess) -> None:
     """Take over the parent's environment."""
     this._name = setup.name  # type: ignore[attr-defined]  # BaseProcess keeps it there
     this._identity = setup.identity

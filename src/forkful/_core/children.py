@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import spawn as mp_spawn
 from typing import NoReturn
 
@@ -192,24 +193,35 @@ class ForkedChild(DirectChild):
     """A worker that is a copy of this process."""
 
     def start(self, ends: Ends, extra: list[int]) -> None:
+        self.fork(lambda mask: bootstrap.run_child(ends, extra, mask))
+
+    def fork(self, run: Callable[[set[int]], int]) -> None:
+        """Start it with *run*, in the child: called with the signals it is to block, it returns the exit code.
+
+        All signals are blocked there at first: none must find this program's handlers.
+
+        Raises:
+            OSError: the system gives no process.
+        """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
-            # The child must not run this program's handlers: it gets no signal until it has dispositions of its own.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             note_fork(self._born)
             if self._born == [0]:
-                _be_forked(ends, extra, before)
+                _be_forked(run, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._watch()
 
 
-def _be_forked(ends: Ends, extra: list[int], mask: set[int]) -> NoReturn:
+def _be_forked(run: Callable[[set[int]], int], mask: set[int]) -> NoReturn:
     """Runs in the child."""
     code = 1
     try:
         bootstrap.forget_parent()
-        code = bootstrap.run_child(ends, extra, mask)
+        code = run(mask)
+    except BaseException:  # of ours, before it is dressed as a child: nobody else would print it
+        sys.excepthook(*sys.exc_info())
     finally:
         bootstrap.leave(code)
 

@@ -17,6 +17,9 @@ _F_SETSIG = getattr(fcntl, "F_SETSIG", None)
 # spare (macOS), a worker ends without a word.
 TRACE_SIGNAL: int | None = signal.SIGRTMAX - 4 if hasattr(signal, "SIGRTMAX") else None
 
+# Calls a thread away from a system call that it waits in, and does nothing else: see the server's README.md.
+WAKE_SIGNAL: int = signal.SIGRTMAX - 5 if hasattr(signal, "SIGRTMAX") else signal.SIGURG
+
 # Those a worker must get, whatever the thread that started it had blocked.
 WORKERS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, *([TRACE_SIGNAL] if TRACE_SIGNAL is not None else []))
 

@@ -20,6 +20,7 @@
      │   ├─ LockLost                         it was held, and others may have held it since
      │   ├─ DeadlockError                    who waits for it holds what its owner waits for
      │   └─ UnsafeFilesystem                 where its file is, locks are known not to exclude
+     ├─ ServerError                          a server cannot begin, or be told something
      └─ EngineUnavailable                    an optional dependency is missing
 
 ``ValueError`` is the builtin; ``TimeoutError`` is ``multiprocessing.TimeoutError``; ``MaybeEncodingError`` is
@@ -56,6 +57,7 @@ __all__ = [
     "PoolTerminated",
     "RemoteError",
     "ResultTimeout",
+    "ServerError",
     "TaskCancelled",
     "TaskError",
     "TaskTimeout",
@@ -120,6 +122,10 @@ class InitializerError(ForkfulError):
     memory: int | None = None
     oom: bool | None = None
     dump: str = ""
+
+
+class ServerError(ForkfulError):
+    """A server cannot begin, or cannot be told something: its address, its handler or its certificate is not to be had."""
 
 
 class LockError(ForkfulError):

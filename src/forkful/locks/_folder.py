@@ -142,8 +142,11 @@ def open_file(path: str, *, create: bool = True) -> int:
     try:
         try:
             fd = os.open(path, flags | os.O_CREAT if create else flags, 0o600)
-        except PermissionError:
-            fd = os.open(path, flags & ~os.O_RDWR)  # somebody else's, which we may read: that is enough for a lock
+        except PermissionError as denied:
+            try:
+                fd = os.open(path, flags & ~os.O_RDWR)  # somebody else's, which we may read: that is enough for a lock
+            except FileNotFoundError:
+                raise denied from None  # it is not there because it may not be made
     except OSError as error:
         if error.errno == errno.ENOENT and not create:
             raise

@@ -11,19 +11,13 @@ from typing import Any, NamedTuple, Protocol
 
 from .._core import spawn
 from .._core.books import Terms
+from .._core.quantities import FOR_EVER_S, NO_SECONDS, check_duration, check_memory, check_whole, read_seconds
 from ._processors import cpu_count
 
-_NO_SECONDS = "{} must be a number of seconds, or None for no limit, not {!r}"
-_FOR_EVER_S = 1e18  # seconds: twice the age of the universe, and nanoseconds can still count to it
 _SIZE_MOST = 2**40  # elements: more than memory holds, and itertools can still count to it
 IDLE_NS = 60_000_000_000  # that an elastic pool keeps a worker which has nothing to do
 _THREADS_MOST = 240  # of one worker: a descriptor of each crosses in one message, and the kernel takes 253
 _THREADS_AUTO = 32
-# As in `string`, which takes half a millisecond to import.
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_UNITS |= {f"{unit}b": size for unit, size in _UNITS.items() if unit not in {"", "b"}}
-_UNITS |= {f"{unit}ib": 2 ** (10 * power) for power, unit in enumerate("kmgt", 1)}
 
 
 class Bar(Protocol):
@@ -102,27 +96,11 @@ class Call(NamedTuple):
 
 def check_limits(timeout: float | None, retries: int | None, priority: int | None = None) -> CallLimits:
     """Raises ``ValueError`` or ``TypeError`` for what cannot be."""
-    nanoseconds = None if timeout is None else _check_duration("timeout", timeout)
-    retries = _check_whole("retries", 0 if retries is None else retries)
+    nanoseconds = None if timeout is None else check_duration("timeout", timeout)
+    retries = check_whole("retries", 0 if retries is None else retries)
     if retries < 0:
         raise ValueError(f"retries must be 0 or more, not {retries!r}")
-    return CallLimits(nanoseconds, retries, _check_whole("priority", 0 if priority is None else priority))
-
-
-def _check_whole(name: str, number: Any) -> int:
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{name} must be a whole number, not {number!r}")
-    return int(number)
-
-
-def _check_duration(name: str, seconds: Any) -> int | None:
-    """Nanoseconds, more than none; None where that is for ever."""
-    if isinstance(seconds, bool):
-        raise TypeError(_NO_SECONDS.format(name, seconds))
-    number = _seconds(name, seconds)
-    if math.isnan(number) or number <= 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {seconds!r}; leave it out for no limit")
-    return int(number * 1e9) if number < _FOR_EVER_S else None
+    return CallLimits(nanoseconds, retries, check_whole("priority", 0 if priority is None else priority))
 
 
 def check_wait(timeout: Any) -> float | None:
@@ -133,20 +111,10 @@ def check_wait(timeout: Any) -> float | None:
     """
     if timeout is None:
         return None
-    seconds = _seconds("timeout", timeout)
+    seconds = read_seconds("timeout", timeout)
     if math.isnan(seconds):
-        raise ValueError(_NO_SECONDS.format("timeout", timeout))
-    return max(0.0, seconds) if seconds < _FOR_EVER_S else None
-
-
-def _seconds(name: str, timeout: Any) -> float:
-    """A number of seconds, whichever class it is of."""
-    try:
-        return float(timeout + 0)  # float() alone would read a text
-    except OverflowError:  # an int with more digits than a float can count
-        return math.inf if timeout > 0 else -math.inf
-    except TypeError:
-        raise TypeError(_NO_SECONDS.format(name, timeout)) from None
+        raise ValueError(NO_SECONDS.format("timeout", timeout))
+    return max(0.0, seconds) if seconds < FOR_EVER_S else None
 
 
 def check_options(
@@ -186,7 +154,7 @@ def check_options(
     if not isinstance(initargs, Iterable):
         raise TypeError(f"initargs must be a sequence of arguments, such as ({initargs!r},), not {initargs!r}")
     if idle_timeout is not None:
-        idle_timeout = _check_duration("idle_timeout", idle_timeout)
+        idle_timeout = check_duration("idle_timeout", idle_timeout)
     elif isinstance(processes, tuple):
         idle_timeout = IDLE_NS
     return Options(
@@ -219,7 +187,7 @@ def check_processes(processes: Any) -> Size:
     if isinstance(processes, tuple):
         if len(processes) != 2:
             raise ValueError(f"processes must be a number or (least, most), such as (2, 8), not {processes!r}")
-        least, most = _check_whole("processes", processes[0]), _check_whole("processes", processes[1])
+        least, most = check_whole("processes", processes[0]), check_whole("processes", processes[1])
         if not 0 <= least <= most or most < 1:
             raise ValueError(f"processes=(least, most) must be 0 <= least <= most and most >= 1, not {processes!r}")
         return Size(least, most)
@@ -235,7 +203,7 @@ def _check_backoff(seconds: Any) -> int:
     """Nanoseconds; none where there is no backoff."""
     if seconds is None or (seconds == 0 and not isinstance(seconds, bool)):
         return 0
-    nanoseconds = _check_duration("backoff", seconds)
+    nanoseconds = check_duration("backoff", seconds)
     if nanoseconds is None:
         raise ValueError(f"backoff must be a time that ends, not {seconds!r}")
     return nanoseconds
@@ -244,7 +212,7 @@ def _check_backoff(seconds: Any) -> int:
 def _check_threads(threads: Any, *, auto: bool) -> int:
     if threads is None:
         return _THREADS_AUTO if auto else 1
-    number = _check_whole("threads", threads)
+    number = check_whole("threads", threads)
     if not 1 <= number <= _THREADS_MOST:
         raise ValueError(f"threads must be from 1 to {_THREADS_MOST}, not {number}; for more, use more processes")
     return number
@@ -262,35 +230,11 @@ def _check_processors(cpu_ids: Any) -> tuple[tuple[int, ...], ...]:
         raise TypeError(f"cpu_ids must be a list such as [0, 1] or [[0, 1], [2, 3]], not {cpu_ids!r}") from None
     allowed = os.sched_getaffinity(0)
     for number in itertools.chain.from_iterable(sets):
-        if _check_whole("cpu_ids", number) not in allowed:
+        if check_whole("cpu_ids", number) not in allowed:
             raise ValueError(f"cpu_ids: this process may not use processor {number}, but {sorted(allowed)}")
     if not sets or not all(sets):
         raise ValueError(f"cpu_ids must name a processor for each worker, such as [0, 1], not {cpu_ids!r}")
     return tuple(sets)
-
-
-def check_memory(name: str, size: Any) -> int:
-    """A number of bytes, for the argument *name*: ``500_000_000``, ``"500MB"`` or ``"1.5 GiB"``.
-
-    Raises:
-        TypeError, ValueError: it is none, or not more than zero.
-    """
-    if isinstance(size, str):
-        digits = size.strip().rstrip(_LETTERS)
-        unit = size.strip()[len(digits) :].lower()
-        try:
-            number = float(digits) * _UNITS[unit]
-        except (KeyError, ValueError):
-            raise ValueError(
-                f'{name} must be a size such as "500MB", "1.5GiB" or a number of bytes, not {size!r}'
-            ) from None
-    elif isinstance(size, bool) or not isinstance(size, int | float):
-        raise TypeError(f'{name} must be a size such as "500MB", or a number of bytes, not {size!r}')
-    else:
-        number = size
-    if not 1 <= number < 2**63:  # "nan" is not either
-        raise ValueError(f"{name} must be from one byte up, not {size!r}")
-    return int(number)
 
 
 def _one_context(context: Any, start_method: Any) -> Any:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ._http import Answered
 
-__all__ = ["FORMATS", "combined_line", "common_line", "json_line"]
+__all__ = ["FORMATS", "Line", "combined_line", "common_line", "json_line"]
+
+Line = Callable[["Answered"], str]
+"""What makes a line of the log."""
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # What would end a field or a line, or steer a terminal, is written as Apache httpd writes it.
@@ -53,7 +56,7 @@ def _stamp(moment: float) -> str:
     return f"{day:02d}/{_MONTHS[month - 1]}/{year}:{hour:02d}:{minute:02d}:{second:02d} +0000"
 
 
-FORMATS: Final[dict[str, Callable[[Answered], str]]] = {
+FORMATS: Final[dict[str, Line]] = {
     "common": common_line,
     "combined": combined_line,
     "json": json_line,

@@ -144,6 +144,10 @@ def load_parser() -> type[Parser]:
 class Exchange:
     """One client's connection.  For one thread at a time.
 
+    Attributes:
+        lingers: it is over, but its client may still be sending.  What comes is to be read for a while, and dropped: were
+            the connection closed at once, the client's system would drop the answer (RFC 9112 §9.6).
+
     Args:
         service: what answers.
         client: the address that ``accept`` has told.
@@ -168,6 +172,7 @@ class Exchange:
         self._parser = load_parser()(service.limits)
         self._ended = False  # the client has shut down its side
         self._over = False
+        self.lingers = False
 
     @property
     def phase(self) -> Phase:
@@ -200,7 +205,8 @@ class Exchange:
         """Answer the oldest request.  In phase READY only.  Raises nothing that the application or the client causes.
 
         Args:
-            conn: blocks, with a time-out, which is for each read of the body and each send.
+            conn: blocks, with a time-out, which is for each read of the body and each send.  When the connection is over it
+                may block no longer.
             keep: asked just before the head of the response is made; False: the connection ends with it.
         """
         began, start = time.time(), time.perf_counter()
@@ -287,23 +293,18 @@ class Exchange:
         if failed and response.ends_by_close():
             _reset(conn)
         elif not (response.gone or self._ended):
-            _linger(conn, self._service.limits.linger, only_if_more=read_all)
+            self.lingers = _end_our_side(conn) or not read_all
         return False
 
 
-def _linger(conn: socket.socket, seconds: float, *, only_if_more: bool) -> None:
-    """End our side, and take what the client still sends, so that its system does not drop the answer (RFC 9112 §9.6).
-
-    With *only_if_more* only if there is something by now: the client has no reason to send.
-    """
-    until = time.monotonic() + seconds
+def _end_our_side(conn: socket.socket) -> bool:
+    """Send nothing more; whether the client has sent something that nobody has read."""
     try:
         conn.shutdown(socket.SHUT_WR)
-        conn.settimeout(0 if only_if_more else seconds)
-        while conn.recv(CHUNK) and (left := until - time.monotonic()) > 0:
-            conn.settimeout(left)
+        conn.settimeout(0)
+        return bool(conn.recv(CHUNK))
     except OSError:
-        pass  # nothing is there, or the client has gone, or goes on for too long
+        return False  # nothing is there, or the client has gone
 
 
 def _reset(conn: socket.socket) -> None:

@@ -1,0 +1,350 @@
+"""The master: forks workers, looks after them, and does what the fleet decides.  It has one thread, and runs no code of the user."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from forkful._core import forks
+from forkful._core.children import ForkedChild
+from forkful._core.signals import TRACE_SIGNAL, ignore
+from forkful.errors import ServerError
+
+from ._board import Board, Doing, find_overdue
+from ._events import (
+    Began,
+    Close,
+    Drain,
+    Ended,
+    Event,
+    Finish,
+    Full,
+    Instruction,
+    Kill,
+    Left,
+    Load,
+    Mute,
+    Overdue,
+    Ready,
+    Refused,
+    Reload,
+    Reloaded,
+    Reloading,
+    Resize,
+    Say,
+    Spent,
+    Start,
+    Stop,
+    Stopping,
+    Tick,
+    Trace,
+)
+from ._fleet import Fleet, Phase
+from ._listeners import Listener
+from ._queue import queue_depth, shrink
+from ._report import News
+from ._settings import Settings
+from ._trades import Trade
+from ._wire import Message, Word, open_wire
+from ._worker import Job, work
+
+__all__ = ["SIGNALS", "Master"]
+
+SIGNALS: dict[int, Event] = {
+    signal.SIGTERM: Stop(),
+    signal.SIGINT: Stop(),
+    signal.SIGQUIT: Stop(at_once=True),
+    signal.SIGHUP: Reload(),
+    signal.SIGTTIN: Resize(1),
+    signal.SIGTTOU: Resize(-1),
+}
+"""What each signal to the master means."""
+
+
+class _Worker:
+    """A worker, and the master's ends of what it shares with it."""
+
+    def __init__(self, number: int, row: int) -> None:
+        self.number = number
+        self.row = row
+        self.child = ForkedChild()
+        self.wire, self.theirs = open_wire()
+        self.lifeline, self._hold = os.pipe()
+        forks.hold(self)
+
+    def settle(self) -> None:
+        """After the fork, in the master: close what is the worker's."""
+        self.theirs.close()
+        os.close(self.lifeline)
+        self.lifeline = -1
+
+    def disown(self) -> None:
+        """In a process that is forked: our ends are not its own.  Those of the worker itself it keeps."""
+        self.wire.close()
+        os.close(self._hold)
+
+    def close(self) -> None:
+        """It has ended."""
+        self.wire.close()
+        os.close(self._hold)
+        self.child.close()
+
+
+class Master:
+    """The loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        trade: Trade,
+        listeners: Sequence[Listener],
+        report: Callable[[News], None],
+        signals: Mapping[int, Event] = SIGNALS,
+        watchdog: tuple[float, Callable[[], object]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._trade = trade
+        self._listeners = listeners
+        self._report = report
+        self._meanings = signals
+        self._watchdog = watchdog  # how often, in seconds, and whom to tell that we are there
+        self._beat_at = 0.0
+        capacity = max(64, 4 * settings.most)
+        self.board = Board(capacity, settings.threads)
+        if len(listeners) > 1:  # seats wait for all of them with poll(2), and race for what comes
+            for listener in listeners:
+                os.set_blocking(listener.fileno(), False)
+        self._fleet = Fleet(settings, capacity)
+        self._workers: dict[int, _Worker] = {}
+        self._poll = select.poll()
+        self._by_fd: dict[int, Callable[[], None]] = {}
+        self._due = 0.0  # when a request can be over its time
+        self._closed: Close | None = None
+        self._stopped_by: list[int] = []
+
+    def run(self) -> None:
+        """Serve until told to stop.  In the main thread of a process that has no other.
+
+        Raises:
+            ServerError: no worker could load the handler.
+        """
+        for listener in self._listeners:
+            listener.take_over()
+        with ExitStack() as stack:
+            stack.enter_context(self._signals())
+            self._handle(Tick())
+            while self._closed is None:
+                for fd, _ in self._poll.poll(self._patience()):
+                    if (act := self._by_fd.get(fd)) is not None:
+                        act()
+                self._look()
+        if self._closed.failure is not None:
+            raise ServerError(self._closed.failure)
+
+    def close(self) -> None:
+        """Nobody listens here any more."""
+        for listener in self._listeners:
+            listener.close()
+
+    def _patience(self) -> float | None:
+        """Milliseconds until something is due; None: nothing is."""
+        times = [time_ for time_ in (self._fleet.wake_at, self._fleet.look_at) if time_ is not None]
+        if self._settings.timeout is not None:
+            times.append(self._due)
+        if self._watchdog is not None:
+            times.append(self._beat_at)
+        if not times:
+            return None
+        return max(0.0, min(times) - time.monotonic()) * 1000 + 1  # poll rounds down, and would wake too early
+
+    def _look(self) -> None:
+        """See to what is due."""
+        now = time.monotonic()
+        if self._watchdog is not None and self._beat_at <= now:
+            interval, tell = self._watchdog
+            self._beat_at = now + interval
+            tell()
+        if self._fleet.wake_at is not None and self._fleet.wake_at <= now:
+            self._handle(Tick())
+        if self._fleet.look_at is not None and self._fleet.look_at <= now:
+            serving = [member.number for member in self._fleet.of(Phase.SERVING)]
+            idle = {
+                number: sum(seat.doing is Doing.IDLE for seat in self.board.rows[self._workers[number].row].look())
+                for number in serving
+            }
+            self._handle(Load(idle, self._queued()))
+        if self._settings.timeout is not None and self._due <= now:
+            self._find_overdue(self._settings.timeout, now)
+
+    def _find_overdue(self, timeout: float, now: float) -> None:
+        self._due = now + timeout
+        for worker in list(self._workers.values()):
+            seats = self.board.rows[worker.row].look(texts=True)
+            late, following = find_overdue(seats, timeout, now)
+            self._due = min(self._due, following)
+            if late:
+                self._handle(Overdue(worker.number, len(late), seats[late[0]].text))
+
+    def _queued(self) -> int:
+        """Connections that nobody has accepted yet."""
+        return sum(queue_depth(listener) or 0 for listener in self._listeners)
+
+    # Facts.
+
+    def _signals(self) -> ExitStack:
+        """Have signals wake the loop; undone at the end."""
+        stack = ExitStack()
+        reading, writing = socket.socketpair()
+        writing.setblocking(False)
+        reading.setblocking(False)
+        stack.callback(writing.close)
+        stack.callback(reading.close)
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False))
+        for signum in self._meanings:
+            stack.callback(signal.signal, signum, signal.signal(signum, ignore))
+        self._watch(reading.fileno(), partial(self._on_signals, reading))
+        stack.callback(self._forget, reading.fileno())
+        return stack
+
+    def _on_signals(self, reading: socket.socket) -> None:
+        for signum in reading.recv(4096):
+            event = self._meanings.get(signum)
+            if isinstance(event, Stop):
+                event = Stop(at_once=event.at_once or self._fleet.is_stopping)
+            if event is not None:
+                self._handle(event)
+
+    def _on_message(self, worker: _Worker) -> None:
+        try:
+            messages = worker.wire.receive()
+        except EOFError:
+            self._forget(worker.wire.fileno())  # its end tells the rest
+            return
+        for message in messages:
+            event = _read(worker.number, message)
+            if event is not None:
+                self._handle(event)
+
+    def _on_end(self, worker: _Worker) -> None:
+        if not worker.child.collect():
+            return
+        for message in self._last_words(worker):
+            event = _read(worker.number, message)
+            if event is not None:
+                self._handle(event)
+        self._forget(worker.child.fileno())
+        self._forget(worker.wire.fileno())
+        worker.close()
+        del self._workers[worker.number]
+        self.board.retire(worker.row)
+        self._handle(Ended(worker.number, _describe(worker.child.exitcode)))
+
+    def _last_words(self, worker: _Worker) -> list[Message]:
+        try:
+            return worker.wire.receive()
+        except EOFError:
+            return []
+
+    # Instructions.
+
+    def _handle(self, event: Event) -> None:
+        todo: list[Instruction] = self._fleet.handle(event, time.monotonic())
+        for instruction in todo:
+            self._do(instruction)
+
+    def _do(self, instruction: Instruction) -> None:
+        match instruction:
+            case Start(number, generation):
+                self._start(number, generation)
+            case Drain(number):
+                self._workers[number].wire.send(Word.DRAIN)
+            case Finish():
+                self._finish()
+            case Trace(number):
+                if TRACE_SIGNAL is not None:
+                    self._workers[number].child.kill(TRACE_SIGNAL)
+            case Kill(number):
+                self._workers[number].child.kill()
+            case Mute(muted):
+                self.board.wants_alerts = not muted
+            case Say() | Began() | Reloading() | Reloaded() | Stopping():
+                self._report(instruction)
+            case Close():
+                self._closed = instruction
+
+    def _start(self, number: int, generation: int) -> None:
+        row = self.board.take_row(generation)
+        assert row is not None, "the fleet has no more members than the board has rows"
+        worker = _Worker(number, row)
+        job = Job(
+            self._trade,
+            [listener.socket for listener in self._listeners],
+            self._settings,
+            self.board,
+            row,
+            worker.theirs,
+            worker.lifeline,
+        )
+        forks.flush_standard_streams()
+        try:
+            worker.child.fork(partial(work, job))
+        except OSError as error:
+            worker.settle()
+            worker.close()
+            self.board.retire(row)
+            self._handle(Ended(number, f"could not be started ({error.strerror})"))
+            return
+        worker.settle()
+        self._workers[number] = worker
+        self._watch(worker.wire.fileno(), partial(self._on_message, worker))
+        self._watch(worker.child.fileno(), partial(self._on_end, worker))
+
+    def _finish(self) -> None:
+        """What is queued is still served, what comes from now on is not queued."""
+        for listener in self._listeners:
+            os.set_blocking(listener.fileno(), False)  # for all that share it
+            shrink(listener)
+        for worker in self._workers.values():
+            worker.wire.send(Word.FINISH)
+
+    def _watch(self, fd: int, act: Callable[[], None]) -> None:
+        self._poll.register(fd, select.POLLIN)
+        self._by_fd[fd] = act
+
+    def _forget(self, fd: int) -> None:
+        if self._by_fd.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+
+def _read(number: int, message: Message) -> Event | None:
+    """What a worker's message is to the fleet."""
+    match message.word:
+        case Word.READY:
+            return Ready(number)
+        case Word.REFUSED:
+            return Refused(number, message.text)
+        case Word.FULL:
+            return Full(number)
+        case Word.SPENT:
+            return Spent(number, message.text)
+        case Word.LEFT:
+            return Left(number, int(message.text))
+        case _:
+            return None
+
+
+def _describe(exitcode: int | None) -> str | None:
+    """How a worker has ended, if that was not its own doing."""
+    if exitcode == 0:
+        return None
+    if exitcode is None:
+        return "has ended, and somebody else in this program has been told how"
+    if exitcode < 0:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    return f"has ended with exit code {exitcode}"
