@@ -5,6 +5,8 @@ VENV ?= .venv
 # The interpreter the environment is made with; empty: the first on the PATH that is 3.11 or newer.
 PYTHON ?=
 BIN := $(VENV)/bin
+# The whole suite, in two processes; not more, whatever the machine has, because all tests see one /dev/shm.
+TWO_AT_ONCE := --numprocesses 2 --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -24,7 +26,7 @@ run: $(VENV)/.run ## the main job: `forkful map` over the standard library; writ
 	$(BIN)/python examples/census.py --report census.jsonl
 
 test: $(VENV)/.dev ## the test suite; make test ARGS="-k name" passes arguments on
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(TWO_AT_ONCE))
 
 test-all: ## the test suite on each of Python 3.11, 3.12 and 3.13 that this machine has
 	scripts/test-all

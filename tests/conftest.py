@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from collections.abc import Iterator
 from unittest import TestCase
 
 import pytest
 
-from .leaks import LeakCheck
+from .leaks import LeakCheck, is_one_of_several
 
 pytest_plugins = ["pytester"]
+
+
+def pytest_configure() -> None:
+    """Have a process of pytest-xdist's be like one that runs the suite alone.
+
+    Its ``__main__`` is a text on the command line, which no worker can import: functions of it would go by value, and tests
+    of what goes by name would not test that.  And in one process group, each would take the other's orphans for its own.
+    """
+    if is_one_of_several():
+        sys.modules["__main__"].__spec__ = importlib.util.find_spec("pytest.__main__")
+        os.setpgid(0, 0)
 
 
 @pytest.fixture(params=["fork", "forkserver", "spawn"])

@@ -286,7 +286,7 @@ def test_drain_has_an_end() -> None:
 def test_stop() -> None:
     """In good order: nobody is killed or started, and the end comes with the last."""
     world = serving(least=2, most=2)
-    assert world.tell(e.Stop()) == [e.Finish()]
+    assert world.tell(e.Stop()) == [e.Stopping(), e.Finish()]
     assert world.after(0.1, e.Left(1, 2), e.Left(2, 0), e.Ended(2)) == []
     assert world.tell(e.Reload()) == []
     assert world.tell(e.Ended(1)) == [e.Close(None)]

@@ -18,7 +18,7 @@ import pytest
 from forkful.errors import ServerError
 from forkful.server import Server
 
-from .support import WATCHDOG, Start, await_end, await_stop, read_all
+from .support import HANDLERS, WATCHDOG, Start, await_end, await_stop, read_all
 
 
 def upper(conn: socket.socket, _address: Any) -> None:
@@ -97,6 +97,20 @@ def test_several_addresses(tmp_path: Path) -> None:
                     conn.sendall(b"a\n")
                 assert [conn.recv(9) for conn in (client, other)] == [b"A\n", b"A\n"]
     assert not path.exists()
+
+
+def test_default_timeout_of_the_program(program: Start) -> None:
+    """It is for the sockets that a handler makes: a listener blocks, for all."""
+    server = program(
+        "'handlers:upper', '127.0.0.1:0', threads=2", f"import socket\nsocket.setdefaulttimeout(9)\n{HANDLERS}"
+    )
+    assert server.ask(b"a\n") == b"A\n"
+    (worker,) = server.workers
+    before = Path(f"/proc/{worker}/stat").read_text().split()[13:15]
+    assert server.ask(b"a\n") == b"A\n"
+    time.sleep(0.2)  # of which a seat that spins would use most
+    after = Path(f"/proc/{worker}/stat").read_text().split()[13:15]
+    assert sum(map(int, after)) - sum(map(int, before)) < 10
 
 
 def fail(conn: socket.socket, _address: Any) -> None:
@@ -244,6 +258,9 @@ def test_master_is_killed(program: Start) -> None:
 def test_worker_is_stopped(program: Start) -> None:
     """By SIGSTOP: nobody waits for it."""
     server = program("'handlers:pid', '127.0.0.1:0', processes=3")
+    answers: set[int] = set()
+    while answers != set(server.workers):  # until all are ready
+        answers.add(int(server.ask()))
     stopped, *others = server.workers
     os.kill(stopped, signal.SIGSTOP)
     await_stop(stopped)
@@ -367,6 +384,45 @@ def test_resize_by_signal(program: Start) -> None:
     assert "2 workers" in server.read_until("workers")[-1]
     server.send(signal.SIGTTOU)
     assert "1 worker " in server.read_until("1 worker")[-1]
+
+
+def test_upgrade(program: Start) -> None:
+    """SIGUSR2: another process takes over the socket, and no connection is lost."""
+    server = program("'handlers:upper', '127.0.0.1:0', processes=2")
+    served: list[bytes] = []
+    ended = threading.Event()
+
+    def load() -> None:
+        while not ended.is_set():
+            served.append(server.ask(b"x\n"))
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    server.send(signal.SIGUSR2)
+    successor = int(server.read_until("starting a successor")[-1].rpartition(" ")[2])
+    server.read_until("ended")
+    assert server.process.wait(WATCHDOG) == 0
+    for _ in range(20):
+        assert server.ask(b"y\n") == b"Y\n"
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert set(served) == {b"X\n"}
+    os.kill(successor, signal.SIGTERM)
+    await_end(successor)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+
+
+def test_upgrade_to_bad_code(program: Start, tmp_path: Path) -> None:
+    """The program that is there serves on."""
+    server = program("'handlers:upper', '127.0.0.1:0'")
+    (tmp_path / "handlers.py").write_text("def upper(")
+    server.send(signal.SIGUSR2)
+    server.read_until("serves on")
+    assert server.ask(b"y\n") == b"Y\n"
+    assert server.end() == 0
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,20 @@ def test_end(program: Start, signum: int) -> None:
     open_listener(parse_address(address)).close()
 
 
+def test_upgrade(program: Start) -> None:
+    """The successor tells of itself, at the same address."""
+    server, address, pid = start_program(program)
+    server.send(signal.SIGUSR2)
+    successor = int(server.read_until("starting a successor")[-1].rpartition(" ")[2])
+    server.read_until("has taken over")
+    await_end(pid)
+    assert read_facts(address)["pid"] == successor
+    assert server.process.wait(WATCHDOG) == 0
+    os.kill(successor, signal.SIGTERM)
+    await_end(successor)
+    open_listener(parse_address(address)).close()
+
+
 def test_listeners_of_the_others(program: Start) -> None:
     """The status process does not hold the server's, nor a worker that of the status."""
     server, address, pid = start_program(program)

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -23,7 +24,7 @@ from .channel import frame
 from .forks import hold
 from .messages import DETACH, RETURNED
 from .segments import Segment, Watch, forks_so_far
-from .wire import receive_fds, send_fds
+from .wire import MAX_FDS, receive_fds, send_fds
 
 # A buffer from this size on has a block of its own, which its reader looks at in place.  Smaller ones are copied by the
 # reader: that costs 10 us, and the block is free at once, whatever the reader does with the copy.
@@ -41,6 +42,10 @@ ONCE, AGAIN, SHARED = range(3)
 Place = tuple[int, int, int]  # which block, where in it, how many bytes
 
 _SEGMENT = struct.Struct("=QQ")  # number, size; a descriptor comes with it
+# The same for descriptors that tasks have to do with: the number of their bundle; this bit, how many come with it, and why
+# there are none.
+_BUNDLE = 1 << 63
+_COUNT_BITS = 16
 _SPENT = 1  # in the offset of what is given back; offsets are those of pages
 
 
@@ -106,6 +111,8 @@ class Account:
         # Its that we have.
         self._segments: dict[int, Segment] = {}
         self._watches: set[Watch] = set()
+        self._descriptors: dict[int, list[int]] = {}  # of bundles, by number
+        self._refusals: dict[int, int] = {}  # error numbers, likewise
         self.shared: dict[
             int, Any
         ] = {}  # in a worker: shared objects as they came, or rebuilt; in the master: their keys
@@ -170,23 +177,29 @@ class Account:
         """The segment of that number, which has been sent before it was named; None for want of a descriptor."""
         with self._lock:
             while number not in self._segments:
-                if not self._receive_segment():
+                if not self._receive_next():
                     return None
             return self._segments[number]
 
-    def _receive_segment(self) -> bool:
-        """Take the next from the wire; False for want of a descriptor: it is still there then."""
+    def _receive_next(self) -> bool:
+        """Take what is next on the wire; False for want of a descriptor for a segment: it is still there then."""
         try:
             # A descriptor for which there is no room would be lost, so at first it is only looked at.
             data, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
-            if data and not fds and self._spare:
-                os.close(self._spare.pop())
+            if data and self._spare and len(fds) < _expected(data):
+                for fd in (*fds, self._spare.pop()):
+                    os.close(fd)
                 _, fds = receive_fds(self._wire, _SEGMENT.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
         except BlockingIOError:
             return False
-        if not fds:
+        if not data:
             return False
         number, size = _SEGMENT.unpack(data)
+        if size & _BUNDLE:
+            self._note_descriptors(number, size, fds)
+            return True
+        if not fds:
+            return False
         segment = Segment(number, size, fds[0])
         # It keeps its descriptor, also when it is mapped: a fork needs that, and whoever reads what could not be mapped.
         with contextlib.suppress(OSError, ValueError):  # no room for the addresses, or no descriptor: it will be copied
@@ -194,6 +207,77 @@ class Account:
         self._segments.setdefault(number, segment)  # may be there: what we do here was interrupted last time
         self._wire.recv(_SEGMENT.size, socket.MSG_DONTWAIT)
         return True
+
+    def _note_descriptors(self, number: int, size: int, fds: list[int]) -> None:
+        """Those of a bundle are next on the wire, and open as *fds*; unlike a segment they are not waited for."""
+        refusal = size & ~_BUNDLE
+        count = refusal & ((1 << _COUNT_BITS) - 1)
+        self._wire.recv(_SEGMENT.size, socket.MSG_DONTWAIT)
+        if len(fds) < count:
+            for fd in fds:
+                os.close(fd)
+            self._refusals[number] = errno.EMFILE
+        elif count:
+            self._descriptors.setdefault(number, []).extend(fds)
+        else:
+            self._refusals[number] = refusal >> _COUNT_BITS
+
+    def send_descriptors(self, number: int, fds: Sequence[int], *, wait: bool = False) -> None:
+        """Send the descriptors of a bundle, or say that there are none.
+
+        Args:
+            wait: until there is room for them.
+
+        Raises:
+            OSError: neither could be sent.
+        """
+        try:
+            for at in range(0, len(fds), MAX_FDS):
+                some = fds[at : at + MAX_FDS]
+                send_fds(self._wire, _SEGMENT.pack(number, _BUNDLE | len(some)), some, wait=wait)
+        except OSError as error:
+            reason = error.errno or errno.EIO
+        else:
+            if fds:
+                return
+            reason = errno.EBADF
+        send_fds(self._wire, _SEGMENT.pack(number, _BUNDLE | reason << _COUNT_BITS), wait=wait)
+
+    def await_descriptors(self, number: int, count: int) -> list[int]:
+        """The descriptors of a bundle, which have been asked for.
+
+        Raises:
+            OSError: they could not be had.
+        """
+        poll = select.poll()
+        poll.register(self._wire, select.POLLIN)
+        with self._lock:  # whoever has it takes what comes for all, and all are answered in turn
+            while not self._has_answer(number, count):
+                poll.poll()
+                if not self._receive_next() and not self._has_answer(number, count):
+                    raise no_descriptors(errno.EMFILE)
+            return self.take_descriptors(number, count)
+
+    def _has_answer(self, number: int, count: int) -> bool:
+        return number in self._refusals or len(self._descriptors.get(number, ())) >= count
+
+    def take_descriptors(self, number: int, count: int) -> list[int]:
+        """The same for what has been sent already.
+
+        Raises:
+            OSError: they could not be had.
+        """
+        with self._lock:
+            while not self._has_answer(number, count):
+                if not self._receive_next():
+                    raise no_descriptors(errno.EMFILE)
+            fds = self._descriptors.pop(number, [])
+            refusal = self._refusals.pop(number, 0)
+        if refusal:
+            for fd in fds:
+                os.close(fd)
+            raise no_descriptors(refusal)
+        return fds
 
     def drop_segment(self, number: int) -> None:
         """The other side has given up one of its segments."""
@@ -244,8 +328,9 @@ class Account:
 
     def _close_wire(self) -> None:
         self._wire.close()
-        while self._spare:
-            os.close(self._spare.pop())
+        for fds in (self._spare, *self._descriptors.values()):
+            while fds:
+                os.close(fds.pop())
 
     def _let_go(self) -> None:
         """Nothing will be given back any more: each segment goes, descriptor and all, with the last that looks at it."""
@@ -275,6 +360,21 @@ class Account:
         self._let_go()
         self._close_wire()
         _forget_own(self)
+
+
+def _expected(data: bytes) -> int:
+    """How many descriptors come with a message."""
+    _, size = _SEGMENT.unpack(data)
+    return size & ((1 << _COUNT_BITS) - 1) if size & _BUNDLE else 1
+
+
+def no_descriptors(reason: int) -> OSError:
+    """The error of whoever rebuilds what is without them."""
+    return OSError(
+        reason,
+        f"the sockets or connections that go with it could not be handed over ({os.strerror(reason)}); where too many files "
+        f"are open raise the limit (`ulimit -n`), or have fewer tasks wait (max_pending=)",
+    )
 
 
 class Received:

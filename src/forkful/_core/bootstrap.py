@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import process, spawn
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import codec, contexts, faults, inner_threads, logs, signals
+from . import codec, contexts, faults, handing, inner_threads, logs, signals
 from .channel import Permits, WorkerEnd
 from .ends import ENDS, Ends
 from .injection import with_state
@@ -115,6 +115,7 @@ def leave(code: int) -> NoReturn:
 
 def forget_parent() -> None:
     """Drop what a fork copied that belongs to the parent.  Runs in the child, first."""
+    handing.close_given()
     atexit._clear()
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:  # else it sees to that itself, if it is imported
@@ -154,6 +155,8 @@ def _run_worker(ends: Ends, this: WorkerProcess) -> None:
 def _make_worker(ends: Ends, channel: WorkerEnd, setup: Setup, state: dict[str, Any]) -> Worker | Lanes:
     journals = open_journals(ends.journal, setup.threads)
     codec.wire = ends.wire
+    codec.tell = channel.send_note
+    handing.register()
     faults.watch(ends.journal)
     gauge: Gauge | None = None
     if setup.measures:

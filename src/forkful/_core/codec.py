@@ -105,6 +105,9 @@ by_value = False
 # In a worker: its end of the socket for descriptors (`Ends.wire`).
 wire = -1
 
+# In a worker: sends frames to its master, from the midst of a task (`WorkerEnd.send_note`).
+tell: Any = None
+
 # In a worker that has to do with anything large: its account with its master (`accounts.Account`).
 account: Any = None
 

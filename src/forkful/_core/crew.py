@@ -21,6 +21,7 @@ from .channel import frame
 from .family import end_family
 from .forks import above_standard_streams
 from .functions import Functions
+from .handing import Handed, find, receive
 from .journal import MEMORY, THREAD, Record, split
 from .messages import (
     BATCH,
@@ -43,6 +44,7 @@ from .messages import (
     SHARE,
     STOP,
     UNSHARE,
+    WANT,
     Entry,
     pack_calls,
 )
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from .lending import Lender, Share
 
 _EXITS_KEPT = 256
+_DESCRIBED = 5  # what `Parcel.describe` gives; of a bundle there is more
 _POLL_MOST_MS = 2**31 - 1  # 24 days: who waits longer waits again
 
 _UP, _DOWN, _LIFE = range(3)  # what a watched descriptor is: the channel to receive from or to send to, or the process
@@ -374,9 +377,10 @@ class Crew:
             events.append(Finished(worker * self._threads + lane, records, elements, ns, cpu, memory))
 
     @staticmethod
-    def _receive(post: Post, blob: bytes | memoryview) -> Received | _Unread:
+    def _receive(post: Post, blob: bytes | memoryview) -> Received | Handed | _Unread:
         try:
-            return post.open_account().receive(*codec.loads(blob))
+            account, described = post.open_account(), codec.loads(blob)
+            return account.receive(*described) if len(described) == _DESCRIBED else receive(account, *described)
         except OSError as error:  # what that needs cannot be imported, for want of a descriptor
             return _Unread(error)
 
@@ -459,6 +463,19 @@ class Crew:
                     self.lender.reclaim()
             elif kind == DETACH and post.account is not None:
                 post.account.drop_segment(number)
+            elif kind == WANT and not drain:
+                self._hand_over(post, number)
+
+    def _hand_over(self, post: Post, number: int) -> None:
+        """A task has started: its descriptors leave for its worker, which waits for them."""
+        try:
+            bundle = find(number)
+            post.open_account().send_descriptors(number, [] if bundle is None else bundle.fds)
+        except OSError:  # not even an answer could be sent, and without one that thread waits for ever
+            self._supervisor.kill(post, gently=False)
+        else:
+            if bundle is not None:
+                bundle.handed_over()
 
     @staticmethod
     def _initializer_error(post: Post, body: memoryview) -> InitializerError:

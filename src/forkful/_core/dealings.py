@@ -5,10 +5,12 @@ Imported by a worker that has to do with something large or shared, and by no ot
 
 from __future__ import annotations
 
-from . import codec
-from .accounts import own_account
+from typing import Any
+
+from . import codec, handing
+from .accounts import ONCE, own_account
 from .lending import Parcel, own_lender
-from .messages import DETACH, LARGE, RETURNED, SHARE, UNSHARE
+from .messages import DETACH, LARGE, RETURNED, SHARE, UNSHARE, VALUE
 
 
 def note(kind: int, number: int, body: memoryview) -> None:
@@ -35,3 +37,26 @@ def store(kind: int, blob: bytes) -> tuple[int, bytes]:
     if not isinstance(parcel, Parcel):
         return kind, blob
     return kind | LARGE, codec.dumps(parcel.describe(account), codec.PROTOCOL)
+
+
+def store_handed(value: Any) -> tuple[int, bytes]:
+    """Send the descriptors that are in a result ahead of it; the record.
+
+    Raises:
+        whatever pickling raises; ``OSError`` where they cannot be sent.
+    """
+    account = own_account()
+    bundle = handing.pack(_pack_result, value, once=True)
+    number, count, payload = bundle.number, len(bundle.fds), bundle.payload
+    try:
+        # What was sent before is in records that the master has been sent too: it will make room.
+        account.send_descriptors(number, bundle.fds, wait=True)
+    finally:
+        bundle.close()
+    described = payload.describe(account) if isinstance(payload, Parcel) else (ONCE, payload, None, None, [])
+    return VALUE | LARGE, codec.dumps((number, count, *described), codec.PROTOCOL)
+
+
+def _pack_result(value: Any, *, once: bool) -> Any:
+    blob = codec.encode_result(value, codec.keep)
+    return own_lender(own_account()).pack(blob, codec.take_beside(), once=once)

@@ -38,6 +38,7 @@ from .crew import Crew
 from .deliveries import Deliveries
 from .forks import hold
 from .functions import Functions
+from .handing import register, takes_descriptors
 from .limits import Limits
 from .schedule import GATHER_NS
 from .state import State
@@ -100,6 +101,7 @@ class Master:
     """One pool's loop.  Thread-safe; belongs to the process that made it."""
 
     def __init__(self, limits: Limits, supervisor: Supervisor) -> None:
+        register()
         self._state = State(limits)
         self._supervisor = supervisor
         self.functions = Functions(supervisor.imports_main, supervisor.initialized)
@@ -144,6 +146,7 @@ class Master:
 
     # Giving work.
 
+    @takes_descriptors
     def pack(self, value: Any, *, once: bool) -> bytes | Parcel:
         """Pickle *value* for a task; what is large goes beside it.
 
@@ -151,6 +154,7 @@ class Master:
             once: whether no element of it can be started twice, and a task of its own will be all that rebuilds it.
 
         Raises:
+            DescriptorInside: it must be done by `handing.pack`.
             as `codec.encode`.
         """
         if not beside:

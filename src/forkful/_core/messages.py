@@ -22,6 +22,7 @@ NOTE       up    number = LOG or OUTPUT; body = `NOTE_HEAD`, a log record (`logs
                  (`output.pack`): sent at once, from any thread, whatever results wait; the head says which element it is
 RETURNED   both  number = how many blocks of shared memory are given back, body = for each its segment and offset; the
                  lowest bit of the offset says that it must not be used again
+WANT       up    number = a bundle whose task has started: its descriptors are to be sent, on the wire
 DETACH     both  number = a segment that is no more
 =========  ====  =======================================================================================
 """
@@ -40,7 +41,7 @@ RESULTS_HEAD = struct.Struct("=QQQQ")
 NOTE_HEAD = struct.Struct("=q")  # STARTED in the journal: how many elements the worker had started
 
 SETUP, FUNCTION, FORGET, BATCH, RECALL, STOP, SHARE, UNSHARE = range(1, 9)
-READY, REFUSED, RESULTS, DROPPED, NOTE, PARCELS = range(11, 17)
+READY, REFUSED, RESULTS, DROPPED, NOTE, PARCELS, WANT = range(11, 18)
 RETURNED, DETACH = range(21, 23)
 
 # What a NOTE is of.

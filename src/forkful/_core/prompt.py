@@ -13,7 +13,7 @@ import io
 import sys
 import types
 from multiprocessing import reduction
-from typing import Any, ClassVar
+from typing import Any
 
 import cloudpickle
 
@@ -37,10 +37,9 @@ def main_globals() -> dict[str, Any]:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """By value, into the worker's ``__main__``; *without* the values of these names."""
 
-    # What a starting child is given: connections and sockets.
-    dispatch_table: ClassVar = collections.ChainMap(_forking._extra_reducers, cloudpickle.Pickler.dispatch_table)
-
     def __init__(self, buffer: io.BytesIO, without: frozenset[str]) -> None:
+        # What a starting child is given: connections and sockets.  As they are known by now: `handing` has another table.
+        self.dispatch_table = collections.ChainMap(_forking._extra_reducers, cloudpickle.Pickler.dispatch_table)
         super().__init__(buffer, codec.PROTOCOL)
         self._main = main_globals()
         self._without = without

@@ -10,18 +10,19 @@ from collections.abc import Sequence
 
 MAX_FDS = 250
 _FD_SIZE = array.array("i").itemsize
+_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have SIGPIPE back at its default, where it would end it
 
 
-def send_fds(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
-    """Send *data* with copies of *fds*, or fail: never wait for a reader that may have been stopped."""
+def send_fds(sock: socket.socket, data: bytes, fds: Sequence[int] = (), *, wait: bool = False) -> None:
+    """Send *data* with copies of *fds*, or fail: never wait for a reader that may have been stopped, unless told to."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([data], ancillary, _NOSIGNAL | socket.MSG_DONTWAIT)
+    sock.sendmsg([data], ancillary, _NOSIGNAL | (0 if wait else socket.MSG_DONTWAIT))
 
 
 def receive_fds(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
     """Up to *size* bytes and the descriptors that came with them."""
-    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(MAX_FDS * _FD_SIZE), flags)
+    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(MAX_FDS * _FD_SIZE), flags | _CLOEXEC)
     fds = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import codec, contexts, logs
 from .channel import Frame, Permits, frame
+from .handing import DescriptorInside, takes_descriptors
 from .injection import with_state
 from .journal import IN_INITIALIZER, MEMORY, SINCE, STARTED, THREAD, Journal, pack
 from .messages import (
@@ -439,9 +440,13 @@ class Worker:
 
     # Commits.
 
+    @takes_descriptors
     def _commit_value(self, value: Any, begun: int) -> None:
         try:
             blob = codec.encode_result(value, _keep)
+        except DescriptorInside:
+            self._commit_handed(value, begun)
+            return
         except BaseException as error:  # user code (__reduce__) may raise anything
             self._commit(1, ERROR, _encode_unpicklable(value, error), begun)
             return
@@ -450,14 +455,44 @@ class Worker:
             kind, blob = self._store(VALUE, blob)
         self._commit(1, kind, blob, begun)
 
+    def _commit_handed(self, value: Any, begun: int) -> None:
+        """A value with descriptors in it."""
+        if self._disowned:
+            os._exit(0)
+        from . import dealings  # most workers never need it
+
+        try:
+            kind, blob = dealings.store_handed(value)
+        except BaseException as error:  # user code (__reduce__) may raise anything
+            self._commit(1, ERROR, _encode_unpicklable(value, error), begun)
+            return
+        self._large = True
+        self._commit(1, kind, blob, begun)
+
     def _commit_error(self, error: BaseException, begun: int) -> None:
         self._commit(1, ERROR, _encode_error(error), begun)
 
+    def _commit_each(self, results: list[Any], begun: int) -> None:
+        """A group with descriptors in it."""
+        for result in results:
+            if type(result) is _Failure:
+                self._commit(1, ERROR, result.blob, begun)
+            else:
+                self._commit_value(result, begun)
+                if self._large:
+                    self._flush()
+            begun = _clock()
+
+    @takes_descriptors
     def _commit_group(self, results: list[Any], *, failed: bool, begun: int) -> None:
         kind, blob = GROUP, b""
         if not failed:
             try:
                 blob = _dumps(results, codec.PROTOCOL, buffer_callback=_keep)
+            except DescriptorInside:
+                codec.take_beside()
+                self._commit_each(results, begun)
+                return
             except BaseException:  # one of them raises anything, or plain pickle cannot: each on its own, below
                 failed = True
                 codec.take_beside()

@@ -23,6 +23,7 @@ __all__ = ["run"]
 _COMMANDS = {
     "map": ("._map", "Run a Python function over files of inputs, one JSON line for each."),
     "lock": ("._lock", "Run a command under a lock, so that one runs at a time."),
+    "serve": ("._serve", "Serve connections, or a WSGI application, with supervised worker processes."),
     "completion": ("._completion", "Print a script that completes commands and options in your shell."),
 }
 
@@ -70,6 +71,7 @@ def _forkful() -> None:
       forkful map tools/score.py:score 'data/*.jsonl' -o scores.jsonl -j 50% --timeout 30s --retries 2
       find . -name '*.py' | forkful map examples/census.py:census - -o census.jsonl
       forkful lock nightly --no-wait -- ./nightly.sh
+      forkful serve --wsgi shop:app --bind :8000 --processes 2:8 --threads 16
 
     `forkful COMMAND --help` tells more.
     """  # noqa: D301  # \b tells click to leave the lines that follow as they are

@@ -9,7 +9,7 @@ import click
 from forkful import cpu_count
 from forkful.apps.spellings import parse_duration, parse_jobs
 
-__all__ = ["Count", "Duration", "Jobs", "Timeout"]
+__all__ = ["Count", "Duration", "Jobs", "Range", "Timeout"]
 
 
 class Count(click.ParamType[int]):
@@ -61,3 +61,21 @@ class Jobs(click.ParamType[int]):
             return parse_jobs(str(value), cpu_count())
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Range(click.ParamType[Any]):
+    """A number, or two bounds: ``4``, ``2:8``."""
+
+    name = "n|min:max"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number or the pair, or a usage error that shows the spelling."""
+        if isinstance(value, tuple):
+            return value
+        bounds = str(value).strip().split(":")
+        if len(bounds) > 2 or not all(bound.isascii() and bound.isdecimal() and len(bound) < 10 for bound in bounds):
+            self.fail(
+                f"{str(value)[:20]!r} is no number of processes; write one such as 4, or bounds such as 2:8", param, ctx
+            )
+        numbers = tuple(map(int, bounds))
+        return numbers if len(numbers) == 2 else numbers[0]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._core import codec, contexts
+from .._core import codec, contexts, handing
 from .._core.books import Task, Terms
 from .._core.master import Master
 from .._core.messages import CALL
@@ -65,12 +65,16 @@ class Calls:
             return None
         try:
             variables = contexts.collect()
+            payload: Any
             call: tuple[Any, ...] = (positional,)
             if variables:
                 call = positional, named or {}, variables
             elif named:
                 call = positional, named
-            payload = self._master.pack(call, once=not limits.retries)
+            try:
+                payload = self._master.pack(call, once=not limits.retries)
+            except handing.DescriptorInside:
+                payload = handing.pack(self._master.pack, call, once=not limits.retries)
             # After the user's code has run: what is registered may be dropped again unless a task asks for it soon.
             functions = self._master.functions
             key, name = functions.register(func)

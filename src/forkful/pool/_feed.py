@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from .._core import codec
+from .._core import codec, handing
 from .._core.books import Sink, Task
 from ._options import Call
 
@@ -124,7 +124,12 @@ class Feed:
     def _task(self, items: Items, base: int) -> Task:
         call = self._call
         terms = call.terms
-        payload = self._pack(items, once=len(items) == 1 and not terms.retries)
+        try:
+            payload = self._pack(items, once=len(items) == 1 and not terms.retries)
+        except handing.DescriptorInside:
+            if len(items) > 1:
+                raise  # each goes alone: no worker has a copy of what another one is to work with
+            payload = handing.pack(self._pack, items, once=not terms.retries)
         if call.by_name is not None and codec.mentions_main(payload):
             terms = call.by_name
         return Task(self._sink, terms, payload, base, count=len(items))
@@ -145,7 +150,7 @@ def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException
     try:
         refusal = UnpicklableError(
             f"{name}: its arguments {codec.short_repr(item)} cannot be pickled ({codec.describe_error(error)}); "
-            f"pass plain data, or what is needed to make the object in the worker",
+            f"{_advise(error)}",
             task=name,
             exc=codec.short_repr(error),
             value=codec.short_repr(item),
@@ -154,6 +159,12 @@ def explain_refusal(name: str, item: Any, error: BaseException) -> BaseException
         return interrupt
     refusal.__cause__ = error
     return refusal
+
+
+def _advise(error: BaseException) -> str:
+    if "'SSLSocket'" in str(error):  # pickle's words; its keys are in this process, and stay there
+        return "pass the plain socket, with the certificate's file, and wrap it there (`SSLContext.wrap_socket`)"
+    return "pass plain data, or what is needed to make the object in the worker"
 
 
 class SequenceFeed(Feed):

@@ -23,13 +23,16 @@ __all__ = [
     "Refused",
     "Reload",
     "Reloaded",
+    "Reloading",
     "Resize",
     "Say",
     "Spent",
     "Start",
     "Stop",
+    "Stopping",
     "Tick",
     "Trace",
+    "Upgrade",
 ]
 
 # Facts.
@@ -116,10 +119,16 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Somebody wants the program started anew, with the listeners of this one.  Not for the fleet: it knows no programs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
-    """Somebody wants an end: in good order, or at once."""
+    """Somebody wants an end: in good order, or at once; or another program goes on with the same listeners."""
 
     at_once: bool = False
+    hands_over: bool = False
 
 
 Event = Tick | Ready | Refused | Full | Spent | Left | Ended | Load | Overdue | Reload | Resize | Stop
@@ -182,6 +191,16 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloading:
+    """A reload has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The end has begun."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """A reload has ended: with all workers new, or, for the reason given, with those that were there."""
 
@@ -195,4 +214,4 @@ class Close:
     failure: str | None = None
 
 
-Instruction = Start | Drain | Finish | Trace | Kill | Mute | Say | Began | Reloaded | Close
+Instruction = Start | Drain | Finish | Trace | Kill | Mute | Say | Began | Reloading | Reloaded | Stopping | Close

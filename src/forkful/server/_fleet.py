@@ -36,11 +36,13 @@ from ._events import (
     Refused,
     Reload,
     Reloaded,
+    Reloading,
     Resize,
     Say,
     Spent,
     Start,
     Stop,
+    Stopping,
     Tick,
     Trace,
 )
@@ -141,11 +143,11 @@ class Fleet:
             case Overdue(worker, seats, text):
                 self._on_overdue(self.members[worker], seats, text, now, todo)
             case Reload():
-                self._on_reload()
+                self._on_reload(todo)
             case Resize(by):
                 self._on_resize(by, todo)
-            case Stop(at_once):
-                self._on_stop(now, todo, at_once=at_once)
+            case Stop(at_once, hands_over):
+                self._on_stop(now, todo, at_once=at_once, hands_over=hands_over)
         self._reconcile(now, todo)
         return todo
 
@@ -262,12 +264,13 @@ class Fleet:
             self._drain(member, now, todo)
         self._hurry(member, now)
 
-    def _on_reload(self) -> None:
+    def _on_reload(self, todo: list[Instruction]) -> None:
         if not self.is_stopping:
             self._last_generation += 1
             self.generation = self._last_generation
             self._is_reloading = True
             self._not_before = 0.0
+            todo.append(Reloading())
 
     def _on_resize(self, by: int, todo: list[Instruction]) -> None:
         """Both bounds move: within them, the load would undo it."""
@@ -277,10 +280,15 @@ class Fleet:
         self.wanted = min(self._most, max(self._least, self.wanted + by))
         todo.append(Say(f"{self.wanted} worker{'' if self.wanted == 1 else 's'} from now on"))
 
-    def _on_stop(self, now: float, todo: list[Instruction], *, at_once: bool) -> None:
+    def _on_stop(self, now: float, todo: list[Instruction], *, at_once: bool = False, hands_over: bool = False) -> None:
         if not self.is_stopping:
             self.is_stopping = True
-            if not at_once:
+            if self._failure is None:
+                todo.append(Stopping())
+            if hands_over:
+                for member in self.members.values():
+                    self._drain(member, now, todo)
+            elif not at_once:
                 todo.append(Finish())
                 for member in self.members.values():
                     self._let_go(member, now)

@@ -25,7 +25,7 @@ from ..errors import EngineUnavailable
 from ._body import CHUNK, BadBody, open_body
 from ._requests import Limits, Request
 from ._response import ClientGone, Response
-from ._wsgi import Application, environ_of, run_application
+from ._wsgi import Application, FileWrapper, environ_of, run_application
 
 if TYPE_CHECKING:
     from ._parser import Parser
@@ -39,7 +39,7 @@ class Phase(Enum):
     """For what a connection waits."""
 
     IDLE = auto()  # for a request; nothing of it has come
-    HEAD = auto()  # for the rest of the head of a request
+    HEAD = auto()  # for the rest of the head of a request, or of a body that is skipped before it
     READY = auto()  # for `Exchange.run`: there is a request, or something to refuse
     OVER = auto()  # for nothing: it is to be closed
 
@@ -119,6 +119,7 @@ class Service:
             "wsgi.multiprocess": self.processes,
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
+            "wsgi.file_wrapper": FileWrapper,
         }
         if self.scheme == "https":
             base["HTTPS"] = "on"
@@ -194,17 +195,18 @@ class Exchange:
             self._parser.end()
 
     def expire(self) -> None:
-        """The rest of a head is waited for no longer: what has begun is answered with 408, silence with nothing."""
+        """Nothing is waited for any longer: a head that has begun is answered with 408, silence with nothing."""
         if self.phase is Phase.HEAD:
             self._parser.abandon(408, "the head of the request did not come in time")
         elif self.phase is Phase.IDLE:
-            self._over = True
+            self._parser.end()
 
     def run(self, conn: socket.socket, *, keep: Callable[[], bool]) -> Answered:
         """Answer the oldest request.  In phase READY only.  Raises nothing that the application or the client causes.
 
         Args:
-            conn: blocks, with a time-out, which is for each read of the body and each send.
+            conn: blocks, with a time-out, which is for each read of the body and each send.  When the connection is over it
+                may block no longer.
             keep: asked just before the head of the response is made; False: the connection ends with it.
         """
         began, start = time.time(), time.perf_counter()
@@ -279,42 +281,30 @@ class Exchange:
         """Leave the connection as the next request needs it; whether there can be one."""
         going = not response.closes and request.refusal is None
         if going and not request.complete:
-            going = self._discard(conn, request)
+            going = not request.chunked and request.length - request.received <= CHUNK
+            if going:
+                self._parser.skip()
         if going:
-            request.pieces.clear()
             return self.phase is not Phase.OVER
         self._over = True
+        parser = self._parser
+        read_all = request.complete and request.refusal is None and not parser.requests
+        parser.end()
         if failed and response.ends_by_close():
             _reset(conn)
         elif not (response.gone or self._ended):
-            _end_our_side(conn)
-            self.lingers = not request.complete or request.refusal is not None or bool(self._parser.requests)
+            self.lingers = _end_our_side(conn) or not read_all
         return False
 
-    def _discard(self, conn: socket.socket, request: Request) -> bool:
-        """Read what the application has left of a body, if that is little; whether it was."""
-        before = conn.gettimeout()
-        until = time.monotonic() + self._service.limits.linger
-        most = request.received + CHUNK
-        try:
-            while not request.complete and request.refusal is None and request.received < most:
-                left = until - time.monotonic()
-                if left <= 0:
-                    return False
-                conn.settimeout(left)
-                self.receive(conn.recv(CHUNK))
-                request.pieces.clear()
-            conn.settimeout(before)
-        except OSError:
-            return False
-        return request.complete
 
-
-def _end_our_side(conn: socket.socket) -> None:
+def _end_our_side(conn: socket.socket) -> bool:
+    """Send nothing more; whether the client has sent something that nobody has read."""
     try:
         conn.shutdown(socket.SHUT_WR)
+        conn.settimeout(0)
+        return bool(conn.recv(CHUNK))
     except OSError:
-        pass  # the client has gone
+        return False  # nothing is there, or the client has gone
 
 
 def _reset(conn: socket.socket) -> None:

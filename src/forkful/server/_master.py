@@ -36,19 +36,24 @@ from ._events import (
     Refused,
     Reload,
     Reloaded,
+    Reloading,
     Resize,
     Say,
     Spent,
     Start,
     Stop,
+    Stopping,
     Tick,
     Trace,
+    Upgrade,
 )
 from ._facts import Facts
 from ._fleet import Fleet, Phase
 from ._listeners import Listener
 from ._queue import queue_depth, shrink
+from ._report import News
 from ._settings import Settings
+from ._succession import Successor
 from ._trades import Trade
 from ._wire import Message, Word
 from ._worker import Job
@@ -56,16 +61,14 @@ from ._worker import Job
 if TYPE_CHECKING:
     from ._lookout import Lookout
 
-__all__ = ["SIGNALS", "Master", "News"]
+__all__ = ["SIGNALS", "Master"]
 
-News = Say | Began | Reloaded
-"""What whoever runs the server wants to know."""
-
-SIGNALS: dict[int, Event] = {
+SIGNALS: dict[int, Event | Upgrade] = {
     signal.SIGTERM: Stop(),
     signal.SIGINT: Stop(),
     signal.SIGQUIT: Stop(at_once=True),
     signal.SIGHUP: Reload(),
+    signal.SIGUSR2: Upgrade(),
     signal.SIGTTIN: Resize(1),
     signal.SIGTTOU: Resize(-1),
 }
@@ -81,7 +84,8 @@ class Master:
         trade: Trade,
         listeners: Sequence[Listener],
         report: Callable[[News], None],
-        signals: Mapping[int, Event] = SIGNALS,
+        signals: Mapping[int, Event | Upgrade] = SIGNALS,
+        watchdog: tuple[float, Callable[[], object]] | None = None,
         status: Listener | None = None,
     ) -> None:
         self._settings = settings
@@ -89,6 +93,11 @@ class Master:
         self._listeners = listeners
         self._report = report
         self._meanings = signals
+        self._watchdog = watchdog  # how often, in seconds, and whom to tell that we are there
+        self._beat_at = 0.0
+        self._successor: Successor | None = None
+        self._give_up_at = 0.0
+        self.has_handed_over = False  # the listeners are another program's by now
         capacity = max(64, 4 * settings.most)
         self.board = Board(capacity, settings.threads)
         if len(listeners) > 1:  # seats wait for all of them with poll(2), and race for what comes
@@ -137,7 +146,7 @@ class Master:
     def close(self) -> None:
         """Nobody listens here any more."""
         for listener in self._all_listeners():
-            listener.close()
+            listener.close(keep_file=self.has_handed_over)
 
     def _all_listeners(self) -> list[Listener]:
         """With that of the status address."""
@@ -148,6 +157,10 @@ class Master:
         times = [time_ for time_ in (self._fleet.wake_at, self._fleet.look_at) if time_ is not None]
         if self._settings.timeout is not None:
             times.append(self._due)
+        if self._watchdog is not None:
+            times.append(self._beat_at)
+        if self._successor is not None:
+            times.append(self._give_up_at)
         if self._lookout is not None and self._lookout.wake_at is not None:
             times.append(self._lookout.wake_at)
         if not times:
@@ -157,6 +170,12 @@ class Master:
     def _look(self) -> None:
         """See to what is due."""
         now = time.monotonic()
+        if self._watchdog is not None and self._beat_at <= now:
+            interval, tell = self._watchdog
+            self._beat_at = now + interval
+            tell()
+        if self._successor is not None and self._give_up_at <= now:
+            self._on_successor(late=True)
         if self._fleet.wake_at is not None and self._fleet.wake_at <= now:
             self._handle(Tick())
         if self._fleet.look_at is not None and self._fleet.look_at <= now:
@@ -206,8 +225,39 @@ class Master:
             event = self._meanings.get(signum)
             if isinstance(event, Stop):
                 event = Stop(at_once=event.at_once or self._fleet.is_stopping)
-            if event is not None:
+            if isinstance(event, Upgrade):
+                self._upgrade()
+            elif event is not None:
                 self._handle(event)
+
+    def _upgrade(self) -> None:
+        if self._successor is not None or self._fleet.is_stopping:
+            return
+        try:
+            self._successor = Successor(self._listeners, None if self._lookout is None else self._lookout.listener)
+        except OSError as error:
+            self._report(
+                Say(f"a successor cannot be started ({error.strerror}); this program serves on", is_trouble=True)
+            )
+            return
+        self._report(Say(f"starting a successor, process {self._successor.pid}"))
+        self._give_up_at = time.monotonic() + self._settings.ready_timeout
+        self._watch(self._successor.fileno(), self._on_successor)
+
+    def _on_successor(self, *, late: bool = False) -> None:
+        """It is ready; or it has ended, or takes too long."""
+        successor, self._successor = self._successor, None
+        assert successor is not None, "it is watched as long as it is there"
+        self._forget(successor.fileno())
+        if not late and successor.outcome():
+            self.has_handed_over = True
+            if self._lookout is not None:
+                self._lookout.end()  # else it would be asked half the time for what the other one does
+            self._report(Say(f"process {successor.pid} has taken over"))
+            self._handle(Stop(hands_over=True))
+        else:
+            successor.give_up()
+            self._report(Say("the successor did not become ready; this program serves on", is_trouble=True))
 
     def _on_message(self, worker: Worker) -> None:
         try:
@@ -262,7 +312,7 @@ class Master:
                 self._workers[number].child.kill()
             case Mute(muted):
                 self.board.wants_alerts = not muted
-            case Say() | Began():
+            case Say() | Began() | Reloading() | Stopping():
                 self._report(instruction)
             case Reloaded(failure):
                 self.board.count(RELOADS if failure is None else GIVEN_UP)

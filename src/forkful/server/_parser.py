@@ -29,11 +29,12 @@ class Parser:
         self._over = False  # nothing is understood any more: what came was wrong, or was to be the last
         self._unread = 0  # bytes that came since the head began, or since the last piece of the body
         self._resumes = False  # the head that comes now is one of ours
+        self._skips = False  # nobody wants the body of the newest
         self._engine: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
     def is_amid(self) -> bool:
-        """Whether a request has begun whose head is not whole."""
-        return self._newest is not None and not self._newest.headed
+        """Whether a request has begun whose head is not whole, or that is skipped."""
+        return self._newest is not None and (self._skips or not self._newest.headed)
 
     def is_over(self) -> bool:
         """Whether no more requests will come of this client."""
@@ -62,6 +63,10 @@ class Parser:
                 self._refuse(431, f"the head of the request is larger than {self._limits.head} bytes")
         if self._over:
             self._engine = None  # it refers to us, and we to it
+
+    def skip(self) -> None:
+        """Drop what comes of the body of the newest request."""
+        self._skips = True
 
     def end(self) -> None:
         """The client will send nothing any more."""
@@ -141,7 +146,7 @@ class Parser:
         most = self._limits.body
         if most is not None and request.received > most:
             self._refuse(413, f"the body of a request may have {most} bytes")
-        else:
+        elif not self._skips:
             request.pieces.append(piece)
 
     def on_message_complete(self) -> None:
@@ -152,5 +157,6 @@ class Parser:
             return  # the body comes yet: see `_resume`
         request.complete = True
         self._newest = None
+        self._skips = False
         self._unread = 0
         self._over = not request.keep_alive

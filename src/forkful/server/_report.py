@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 
-from ._events import Began, Reloaded, Say
+from ._events import Began, Reloaded, Reloading, Say, Stopping
 
-__all__ = ["report"]
+__all__ = ["News", "report"]
+
+News = Say | Began | Reloading | Reloaded | Stopping
+"""What whoever runs the server wants to know."""
 
 log = logging.getLogger("forkful.server")
 
 
-def report(news: Say | Began | Reloaded) -> None:
+def report(news: News) -> None:
     """Tell it, in a line."""
     text, is_trouble = _phrase(news)
     if log.hasHandlers():
@@ -25,10 +28,14 @@ def report(news: Say | Began | Reloaded) -> None:
             pass  # the terminal has gone; the server has not
 
 
-def _phrase(news: Say | Began | Reloaded) -> tuple[str, bool]:
+def _phrase(news: News) -> tuple[str, bool]:
     match news:
         case Began():
             return "ready", False
+        case Reloading():
+            return "reloading", False
+        case Stopping():
+            return "ending: what is there is still served", False
         case Reloaded(None):
             return "reloaded: all workers are new", False
         case Reloaded(failure):

@@ -124,7 +124,7 @@ def judge(request: Request, limits: Limits) -> Refusal | None:
     if modern and expectation:
         if expectation != b"100-continue":
             return Refusal(417, "the only expectation that is understood is 100-continue")
-        request.expects = request.has_body()
+        request.expects = True
     if limits.body is not None and request.length > limits.body:
         return Refusal(413, f"the body of a request may have {limits.body} bytes")
     return None

@@ -6,8 +6,9 @@ is known, so that until then an error can still be told.
 
 from __future__ import annotations
 
-import re
+import os
 import socket
+import stat
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -15,30 +16,13 @@ from http.client import responses
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
+from ._headers import check_headers, check_status
 from ._requests import Request
 
 __all__ = ["ClientGone", "Response", "send_all"]
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
-_STATUS: Final = re.compile(r"[2-9][0-9]{2} [\t\x20-\x7e\x80-\xff]*")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_NOT_IN_VALUES: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-# RFC 2616 §13.5.1, which PEP 3333 refers to: they are the server's business.
-_HOP_BY_HOP: Final = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-        "proxy-connection",
-    }
-)
 _JOINED: Final = 65536  # a body up to so many bytes goes into one send with its head
 
 
@@ -126,13 +110,8 @@ class Response:
                 exc_info = None  # it refers to this frame
         elif self._line:
             raise RuntimeError("start_response was called twice; a second time it takes exc_info")
-        if not isinstance(status, str):
-            raise TypeError(f"a status is a str, not {type(status).__name__}")
-        if not _STATUS.fullmatch(status):
-            raise ValueError(f"a status is three digits from 200 on, a space and a reason, not {status!r}")
-        if not isinstance(headers, list):
-            raise TypeError(f"headers are a list of pairs, not {type(headers).__name__}")
-        length = _check(headers)
+        check_status(status)
+        length = check_headers(headers)
         self._line, self._headers, self._length = status, headers, length
         self.status = int(status[:3])
         if self.status in {204, 304}:
@@ -181,6 +160,33 @@ class Response:
                 self._headers = [*self._headers, ("Content-Length", str(len(body)))]
         self.write(body)
         self.end()
+
+    def write_file(self, file: Any) -> bool:
+        """Send *file* from where it is by the kernel, at most Content-Length, if it is one on a disk; whether it is.
+
+        Raises:
+            ClientGone: the client takes no more.
+        """
+        try:
+            status = os.fstat(file.fileno())
+            offset = file.tell()
+        except (AttributeError, OSError):
+            return False
+        size = status.st_size - offset
+        if self.begun or not self._line or size <= 0 or not stat.S_ISREG(status.st_mode):
+            return False
+        if self._length is None:
+            self._length = size
+            if not self._bodiless:
+                self._headers = [*self._headers, ("Content-Length", str(size))]
+        self._send(self._begin())
+        if not self._bodiless and self._length:
+            try:
+                self.sent += self._conn.sendfile(file, offset, min(size, self._length))
+            except OSError as error:
+                silent = isinstance(error, TimeoutError)
+                raise ClientGone("the client reads nothing" if silent else f"the client has gone: {error}") from error
+        return True
 
     def end(self) -> None:
         """There is no more of the body.
@@ -258,35 +264,3 @@ class Response:
         lines.append("\r\n")
         self.begun = True
         return "".join(lines).encode("latin-1")
-
-
-_known_names: set[str] = set()  # those that were found good; not more than a program has, lest it grows
-
-
-def _check(headers: list[Any]) -> int | None:
-    """What Content-Length says.  Raises for what may not be sent."""
-    length = None
-    for pair in headers:
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(f"a header is a tuple of a name and a value, not {pair!r}")
-        name, value = pair
-        if type(name) is not str or type(value) is not str:
-            raise TypeError(f"the name and the value of a header are str, not {pair!r}")
-        if name not in _known_names:
-            _check_name(name)
-        if _NOT_IN_VALUES.search(value):
-            raise ValueError(f"the value of the header {name} has a character that no header can have: {value!r}")
-        if len(name) == 14 and name.lower() == "content-length":
-            if length is not None or not (value.isascii() and value.isdigit()):
-                raise ValueError(f"Content-Length is one number, not {value!r}")
-            length = int(value)
-    return length
-
-
-def _check_name(name: str) -> None:
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"a header cannot have the name {name!r}")
-    if name.lower() in _HOP_BY_HOP:
-        raise ValueError(f"{name} is a header of the connection, which is the server's: PEP 3333 forbids it")
-    if len(_known_names) < 1000:
-        _known_names.add(name)

@@ -13,14 +13,14 @@ from .._core import bootstrap, forks
 from .._core.children import ForkedChild, is_readable
 from ..errors import ServerError
 from ._events import Began, Reloaded
-from ._master import SIGNALS, Master, News
-from ._report import report
+from ._master import SIGNALS, Master
+from ._report import News, report
 from ._wire import Wire, Word, open_wire
 
 __all__ = ["STARTED_SIGNALS", "Running"]
 
-# Ctrl-C is for the program that has started the server.
-STARTED_SIGNALS = {signum: event for signum, event in SIGNALS.items() if signum != signal.SIGINT}
+# Ctrl-C is for the program that has started the server, whose command line would not be the server's.
+STARTED_SIGNALS = {signum: event for signum, event in SIGNALS.items() if signum not in {signal.SIGINT, signal.SIGUSR2}}
 
 
 class Running:

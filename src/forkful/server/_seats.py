@@ -63,7 +63,7 @@ class _Post:
         self.stands = False  # it is in `accept`, or about to be
         self.called = False  # away from there
         self._originals = listeners
-        self._listeners = [listener.dup() for listener in listeners]
+        self._listeners = [_duplicate(listener) for listener in listeners]
         self._poll: select.poll | None = None
         if len(listeners) > 1:
             self._poll = select.poll()
@@ -96,6 +96,20 @@ class _Post:
     def close(self) -> None:
         for listener in self._listeners:
             listener.close()
+
+
+def _duplicate(listener: socket.socket) -> socket.socket:
+    """Another descriptor of *listener*; its open file, and with that O_NONBLOCK, is the same for all, and stays as it is.
+
+    Not ``listener.dup()``, which sets the time-out of the new object, nor with a default time-out of the program's: either
+    changes the flag, for all processes.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(None)
+    try:
+        return socket.socket(listener.family, listener.type, listener.proto, fileno=os.dup(listener.fileno()))
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 class Seats:

@@ -6,23 +6,27 @@ import os
 import signal
 import socketserver
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from .._core.quantities import check_memory
 from ._address import parse_address
-from ._events import Event, Say
+from ._events import Began, Event, Reloaded, Reloading, Say, Stopping, Upgrade
 from ._facts import Facts
 from ._listeners import BACKLOG, Listener, open_listener
-from ._master import SIGNALS, Master, News
+from ._master import SIGNALS, Master
 from ._options import check_secure, make_trade, parse_addresses
-from ._report import report
+from ._report import News, report
 from ._requests import Limits
 from ._running import STARTED_SIGNALS, Running
 from ._settings import check_seconds, check_settings
 from ._source import Handler, Source
+from ._succession import STATUS, announce, claim
+from ._systemd import notify, reloading, take_listeners, watchdog_limit
 
 __all__ = ["Server", "serve"]
 
@@ -42,7 +46,8 @@ class Server:
             where to import one of these: ``"module:name"`` or ``"path/to/file.py:name"``.  Only what is named can be
             loaded anew by `reload`.  The server closes the connection when the handler is done with it.
         address: ``"HOST:PORT"``, ``"[::1]:PORT"``, ``":PORT"`` for all interfaces, ``"unix:/path"``, ``"fd:N"``, a
-            pair of host and port, or several of these in a list.  Port 0 is any that is free; see `addresses`.
+            pair of host and port, or several of these in a list.  Port 0 is any that is free; see `addresses`.  Sockets
+            that systemd passes on (``LISTEN_FDS``) are taken instead.
         processes: how many workers; ``(least, most)`` for as many as the load needs.
         threads: connections that one worker serves at the same time.
         spare: idle threads in all the server, below which another worker is started, if there may be more.
@@ -67,7 +72,7 @@ class Server:
         access_log: ``"common"``, ``"combined"`` or ``"json"``: a line for each HTTP request goes to the logger
             ``forkful.access``; None: there are no lines.
         status: another address, where one can see by HTTP what the server is doing: ``/`` for people, ``/status.json``, and
-            ``/metrics`` for Prometheus (needs ``forkful[metrics]``).  Nobody is asked who they are: choose one of this
+            ``/metrics`` for Prometheus (needs ``forkful[metrics]``).  A socket that systemd names ``forkful-status`` is taken instead.  Nobody is asked who they are: choose one of this
             machine, or of a network that may know.  None: there is none.
 
     Raises:
@@ -162,7 +167,8 @@ class Server:
         """Serve, in this process, until it is told to stop by a signal.
 
         SIGTERM and Ctrl-C: serve what is there and what is queued, then end; a second one, or SIGQUIT: end at once.
-        SIGHUP: replace all workers, one at a time.  SIGTTIN and SIGTTOU: one worker more, or fewer.
+        SIGHUP: replace all workers, one at a time.  SIGUSR2: start this program anew, with the same sockets, and end
+        once that is ready.  SIGTTIN and SIGTTOU: one worker more, or fewer.
 
         Raises:
             ServerError: the address, or the handler, is not to be had.
@@ -171,14 +177,15 @@ class Server:
         self._check_not_running()
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a server that gets signals runs in the main thread; use start() elsewhere")
-        master = self._make_master(report, SIGNALS)
+        master = self._make_master(_tell_everybody, SIGNALS)
         try:
             report(Say(f"listening at {', '.join(self.addresses)}"))
             if self._status is not None:
                 report(Say(f"status at {'http://' if self._status.kind == 'tcp' else ''}{self._status}"))
             master.run()
         finally:
-            self._close_listeners()
+            master.close()
+            self._listeners = []
         report(Say("ended"))
 
     def start(self) -> Self:
@@ -268,27 +275,61 @@ class Server:
         if self._running is not None or self._listeners:
             raise RuntimeError("the server is running already")
 
-    def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event]) -> Master:
+    def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event | Upgrade]) -> Master:
         try:
-            for number, address in enumerate(self._addresses):
-                self._listeners.append(open_listener(address, backlog=self._backlog))
-                self._addresses[number] = self._listeners[-1].address
-            listeners, status = self._listeners[:], None
+            passed, status = self._take_passed()
+            if passed:
+                self._listeners += passed
+            else:
+                self._listeners += (open_listener(address, backlog=self._backlog) for address in self._addresses)
+            listeners = self._listeners[:]
+            self._addresses = [listener.address for listener in listeners]
             if self._status is not None:
-                status = open_listener(self._status)
-                self._listeners.append(status)
+                status = status or open_listener(self._status)
                 self._status = status.address
+                self._listeners.append(status)
         except BaseException:
             self._close_listeners()
             raise
         self._trade.prepare(listeners[0])
-        master = Master(self._settings, self._trade, listeners, tell, signals, status)
+        limit = watchdog_limit() if signals is SIGNALS else None  # systemd's
+        beat = None if limit is None else (limit / 2, partial(notify, "WATCHDOG=1"))
+        master = Master(self._settings, self._trade, listeners, tell, signals, beat, status)
         self._facts = master.facts
         return master
+
+    def _take_passed(self) -> tuple[list[Listener], Listener | None]:
+        """The listeners that systemd or a predecessor passes on, and that of the status address."""
+        listeners, status = [], None
+        for one in claim(take_listeners()):
+            if one.name != STATUS:
+                listeners.append(one.listener)
+            elif self._status is None or status is not None:
+                one.listener.close()
+            else:
+                status = one.listener
+        return listeners, status
 
     def _close_listeners(self) -> None:
         while self._listeners:
             self._listeners.pop().close()
+
+
+def _tell_everybody(news: News) -> None:
+    """Whoever reads, and systemd."""
+    report(news)
+    match news:
+        case Began():
+            announce()
+            notify("READY=1", f"MAINPID={os.getpid()}")
+        case Reloaded():
+            notify("READY=1")
+        case Stopping():
+            notify("STOPPING=1")
+        case Reloading():
+            notify(*reloading(time.monotonic()))
+        case _:
+            pass
 
 
 def serve(

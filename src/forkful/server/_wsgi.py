@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from ._requests import Request
 from ._response import Response
 
-__all__ = ["Application", "environ_of", "run_application"]
+__all__ = ["Application", "FileWrapper", "environ_of", "run_application"]
 
 # As PEP 3333 has it, and typeshed in ``wsgiref.types``; frameworks say it in ways of their own.
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -20,6 +20,19 @@ _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "
 # With an underscore a name would be mixed up with another, which a proxy may vouch for; what is called Proxy would
 # become the HTTP_PROXY of programs that the application starts.
 _REFUSED: Final = ""
+
+
+class FileWrapper:
+    """``wsgi.file_wrapper``: a file as a body.  One on a disk is sent by the kernel, any other in blocks of *size* bytes."""
+
+    def __init__(self, file: Any, size: int = 65536) -> None:
+        self.file = file
+        self._size = size
+        if hasattr(file, "close"):
+            self.close = file.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.file.read(self._size), b"")
 
 
 def _key_of(name: bytes) -> str:
@@ -104,8 +117,9 @@ def run_application(app: Application, environ: dict[str, Any], body: io.Buffered
         else:
             if isinstance(result, (bytes, str)):
                 raise TypeError(f"an application returns an iterable of bytes, not {type(result).__name__}")
-            for block in result:
-                response.write(block)
+            if not (type(result) is FileWrapper and response.write_file(result.file)):
+                for block in result:
+                    response.write(block)
             response.end()
     finally:
         close = getattr(result, "close", None)
