@@ -32,10 +32,10 @@ def main() -> int:
         measure = MEASURES[name]
         result = run_measure(measure, plan, log)
         results.append((measure, result))
-        shown = (
+        shown = [
             f"{series.contestant} {spell_series(measure.unit, series)}" for series in result.series if not series.absent
-        )
-        log(f"{name} ({time.monotonic() - begun:.0f} s): {'; '.join(shown)}")
+        ]
+        log(f"{name} ({time.monotonic() - begun:.0f} s): {'; '.join(shown) or f'skipped, {result.series[0].absent}'}")
     run = Run(
         machine=describe_machine(),
         versions={name: peer.version() for name, peer in PEERS.items()},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Unit = Literal["seconds", "bytes"]
+Unit = Literal["seconds", "bytes", "number"]
 
 US = "forkful"
 BEST = "the best peer"  # as what a target is against: whichever other pool has the best median
@@ -73,6 +73,7 @@ class Measure:
     start_method: str = "forkserver"
     strict_start_method: bool = False  # leave out a peer that lacks it, instead of taking the peer's own
     only_us: str = ""  # why no other pool takes part
+    needs: str = ""  # a program without which nothing can be measured
     rounds: int = 5
     discarded: int = 0  # rounds that are run and forgotten: they fill the caches of files that are read once
     watchdog: float = 60.0  # seconds for one sample, its set-up included

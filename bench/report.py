@@ -187,7 +187,7 @@ def spell_spread(unit: Unit, spread: Spread) -> str:
     """A median with its least and most, all in the unit that suits the median."""
     scale, symbol = scale_for(unit, spread.median)
     least, most = digits(spread.least / scale), digits(spread.most / scale)
-    return f"{digits(spread.median / scale)} {symbol} ({least} to {most})"
+    return f"{digits(spread.median / scale)}{symbol} ({least} to {most})"
 
 
 def spell(unit: Unit, value: float, *, round_number: bool = False) -> str:
@@ -197,14 +197,16 @@ def spell(unit: Unit, value: float, *, round_number: bool = False) -> str:
     ('12.3 ms', '30 MB')
     """
     scale, symbol = scale_for(unit, value)
-    return f"{value / scale:g} {symbol}" if round_number else f"{digits(value / scale)} {symbol}"
+    return f"{value / scale:g}{symbol}" if round_number else f"{digits(value / scale)}{symbol}"
 
 
 def scale_for(unit: Unit, value: float) -> tuple[float, str]:
+    if unit == "number":
+        return 1.0, ""
     if unit == "bytes":
-        return 1e6, "MB"
+        return 1e6, " MB"
     size = abs(value)
-    return (1e-6, "µs") if size < 1e-3 else (1e-3, "ms") if size < 1 else (1.0, "s")
+    return (1e-6, " µs") if size < 1e-3 else (1e-3, " ms") if size < 1 else (1.0, " s")
 
 
 def digits(value: float) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,10 +58,12 @@ def enter(measure: Measure, name: str, plan: Plan) -> Series:
     """The empty series of a contestant, or why it cannot take part."""
     series = Series(name, measure.size_for(name, quick=plan.quick), measure.start_method)
     peer = PEERS.get(name)
-    if peer is None:  # a baseline
-        series.start_method = ""
-    elif measure.only_us and name != US:
+    if peer is not None and measure.only_us and name != US:
         series.absent = measure.only_us
+    elif measure.needs and shutil.which(measure.needs) is None:
+        series.absent = f"needs `{measure.needs}`, which is not installed"
+    elif peer is None:  # a baseline
+        series.start_method = ""
     elif name not in plan.peers:
         series.absent = "left out (--peers)"
     elif not peer.installed():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..measure import Measure, Planned
-from . import command, dispatch, faults, flow, large, locks, startup, waiting
+from . import command, dispatch, faults, flow, large, locks, server, startup, waiting
 
 __all__ = ["MEASURES", "PLANNED"]
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
-    for group in (dispatch, startup, faults, flow, waiting, large, command, locks)
+    for group in (dispatch, startup, faults, flow, waiting, large, command, locks, server)
     for measure in group.MEASURES
 }
 
