@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import signal
-import threading
 from typing import Any
 
 from ._console import say
@@ -23,7 +22,7 @@ def run_command(words: list[str], keep: int | None = None) -> int:
     """Run the command *words*, and wait for it; its exit code, or 128 + the signal that ended it.
 
     What was sent to this process alone is passed on.  What the terminal sends (Ctrl-C) reaches both anyway.  Signals that
-    this program was told to ignore, as by ``nohup``, both ignore.
+    this program was told to ignore, as by ``nohup``, both ignore.  Other threads of this process must have them blocked.
 
     Args:
         keep: a descriptor that the command inherits a copy of.
@@ -31,9 +30,6 @@ def run_command(words: list[str], keep: int | None = None) -> int:
     Returns:
         126 where it could not be started, 127 where it was not found; standard error says why.
     """
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join()  # it is on its way out, and might get a signal until then
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it was ignored, the kernel would keep no exit status for us
     # Waited for with sigwait, not handled: thus none is lost between two steps, or gets in the way of what is done then.
     waited = {signal.SIGCHLD, *(number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN)}

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from forkful.apps.problems import UsageProblem
 from forkful.errors import EngineUnavailable, LockError, LockLost
 from forkful.locks import RWLock
-from forkful.locks._shell import Listed, descriptor_of, list_locks
+from forkful.locks._shell import Listed, acquire, descriptor_of, list_locks
 
 from ._command import run_command
 from ._console import say
@@ -120,7 +120,7 @@ def _run(
     lock = _open(name)
     side = lock.read() if shared else lock.write()
     try:
-        if not side.acquire(not no_wait, timeout):
+        if not acquire(lock, 0 if no_wait else timeout, shared=shared):
             holder = lock.holder()
             state = "is not free" if no_wait else f"was not free within {timeout:g} s"
             who = "" if holder is None else f": {holder.describe()} has it"

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, Protocol
 from ..errors import LockError, LockNotHeld
 from . import _who
 from ._anonymous import Making
+from ._deaf import deaf_threads
 from ._place import Place
 
 LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
@@ -164,16 +165,19 @@ class Door:
         """
         return self.mechanism.is_patient and self._porter_shares == shared
 
-    def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
+    def take(self, owner: int, timeout: float | None, *, shared: bool = False, aside: bool = False) -> bool:
         """Take it, waiting for at most *timeout* seconds; whether it was had.
+
+        Args:
+            aside: never at the mechanism in this thread; what threads that starts are deaf then.
 
         Raises:
             DeadlockError: it never could be.
         """
-        if self.take_now(owner, shared=shared):
+        if not aside and self.take_now(owner, shared=shared):
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
-        ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
+        ticket = Ticket(owner, shared=shared, direct=timeout is None and not aside and not _holds_any(owner))
         look = None if ticket.direct else time.monotonic() + LOOK_S
         listed: Any = None
         try:
@@ -263,7 +267,8 @@ class Door:
         thread = threading.Thread(target=self._carry, args=(shared,), daemon=True, name="forkful-lock")
         self._porter, self._porter_shares = thread, shared
         try:
-            thread.start()
+            with deaf_threads():
+                thread.start()
         except RuntimeError as error:  # no thread to be had
             self._porter = None
             self._refuse_all(error)

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 from . import _who
 from ._deadlock import survey_folder
+from ._deaf import deaf_threads
 from ._file import FileLock
 from ._folder import lock_folder
 from ._lock import Base, Lock
+from ._place import REMOTE
+from ._rwlock import RWLock
 
 
 class Waiter(NamedTuple):
@@ -26,6 +29,18 @@ class Listed(NamedTuple):
     name: str  # its name or path; empty for an anonymous one
     holder: _who.Holder | None  # None where only readers share it, or its holder could not be told
     waiters: list[Waiter]
+
+
+def acquire(lock: RWLock, timeout: float | None, *, shared: bool) -> bool:
+    """Take *lock*, as the ``acquire`` of one of its sides; whatever threads that needs, they get no signals.
+
+    Thus signals can be waited for while it is held: no thread that keeps it, as a lease, takes one away.
+    """
+    owner = _who.current()
+    if timeout == 0:
+        with deaf_threads():
+            return lock._door.take_now(owner, shared=shared)
+    return lock._door.take(owner, timeout, shared=shared, aside=lock._place.kind == REMOTE)
 
 
 def descriptor_of(lock: Base) -> int | None:

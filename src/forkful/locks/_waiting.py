@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _who
+from ._deaf import deaf_threads
 from ._door import LOOK_S, Door, Ticket
 
 
@@ -68,7 +69,8 @@ async def take_in_thread(take: Callable[[], object], give_back: Callable[[], obj
             if failure is None:
                 give_back()
 
-    threading.Thread(target=run, name="forkful-lock", daemon=True).start()
+    with deaf_threads():
+        threading.Thread(target=run, name="forkful-lock", daemon=True).start()
     try:
         await done
     except asyncio.CancelledError:
