@@ -299,6 +299,29 @@ def test_ctrl_c_at_a_terminal(shell: Shell, own_group: bool, code: int) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
 
 
+def test_terminal_goes_away(shell: Shell) -> None:
+    """The kernel tells the session's leader alone, so it is passed on."""
+    script = "trap 'echo $$ >hung; exit 5' HUP; echo begun; while :; do read line <fifo; done"
+    os.mkfifo(shell.directory / "fifo")
+    pid, leader = pty.fork()
+    if not pid:
+        os.chdir(shell.directory)
+        os.execv(sys.executable, [sys.executable, "-m", "forkful", "lock", "name", "--", "sh", "-c", script])
+    with open(leader, "r+b", buffering=0) as terminal:
+        _read_until(terminal, b"begun")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    assert (shell.directory / "hung").exists()
+
+
+def test_death_by_ctrl_c_is_ours_too(shell: Shell) -> None:
+    """Else a shell would go on with its loop: it asks what its child died of, not what that returned."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        done = shell.run("lock", "name", "--", "sh", "-c", f"kill -{int(number)} $$")
+        assert (done.returncode, done.stderr) == (-number, "")
+        assert shell.run("lock", "name", "-n", "--", "true").stderr == ""  # it was given back before
+    assert shell.run("lock", "name", "--", "sh", "-c", "exit 130").returncode == 130
+
+
 # What is listed.
 
 

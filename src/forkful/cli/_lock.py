@@ -17,7 +17,7 @@ from forkful.errors import EngineUnavailable, LockError, LockLost
 from forkful.locks import RWLock
 from forkful.locks._shell import Listed, acquire, descriptor_of, list_locks
 
-from ._command import run_command
+from ._command import end_likewise, run_command
 from ._console import say
 from ._exit import Exit
 from ._values import Duration
@@ -84,7 +84,8 @@ def command(words: list[str] | None, /, name: str | None, stray: tuple[str, ...]
       forkful lock index --shared -- grep needle index.txt       beside other readers
       forkful lock --list
 
-    SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.
+    SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.  If it dies of SIGINT or SIGQUIT, so
+    does forkful, once the lock is given back.
 
     \b
     Exit codes:
@@ -141,8 +142,8 @@ def _run(
         side.release()
     except LockLost as error:
         say(f"forkful: {error}")
-        return code or Exit.FAILED
-    return code
+        code = code or Exit.FAILED
+    return end_likewise(code)
 
 
 def _open(name: str) -> RWLock:
