@@ -93,7 +93,7 @@ class FileLock:
         self._create = create
         self._fd = -1
         self._record: Record | None = None
-        self._file: tuple[int, int] = (0, 0)  # device and inode of what `_fd` is open on
+        self.file: tuple[int, int] = (0, 0)  # device and inode of what `_fd` is open on
         self._noted = False  # that this process holds it
         self._alone = False  # and nobody beside it
         self._compared = 0  # when the file's path was last found to lead to `_file`
@@ -250,7 +250,7 @@ class FileLock:
         """Who holds it, alive; None if nobody does.  Of several readers, one."""
         with self._changing:
             noted = self._open().holder()
-        for pid in find_flock(*self._file):
+        for pid in find_flock(*self.file):
             if noted is not None and noted.pid == pid and _who.is_alive(pid, noted.start):
                 return _who.describe_holder(pid, noted.owner, noted.since)
             return _who.describe_holder(pid)
@@ -289,7 +289,7 @@ class FileLock:
                 "the process that made this anonymous lock has ended, and the lock with it; give the lock a name"
             ) from None
         try:
-            self._file = identify(self._fd)
+            self.file = identify(self._fd)
             self._compared = 0
             self._record = self._open_record()
         except BaseException:
@@ -300,7 +300,7 @@ class FileLock:
     def _open_record(self) -> Record:
         if self.place.kind != PATH:
             return open_record(self._fd, self._path, self.place.text if self.place.kind != ANONYMOUS else "")
-        path = os.path.join(self.place.folder, f"path-{self._file[0]:x}-{self._file[1]:x}.lock")
+        path = os.path.join(self.place.folder, f"path-{self.file[0]:x}-{self.file[1]:x}.lock")
         fd = open_file(path)
         try:
             return open_record(fd, path, self.place.text)
@@ -318,7 +318,7 @@ class FileLock:
             return False
         now = _clock()
         if now - self._compared > _TRUSTED_NS:
-            if not leads_to(self._path, self._file):
+            if not leads_to(self._path, self.file):
                 return False
             self._compared = now
         return True
