@@ -196,7 +196,10 @@ def test_holder_killed(shell: Shell) -> None:
         process.kill()
         process.wait()
         assert flock(shell, "-n", "f.lock", "true") == 1
-        assert [lock["lock"] for lock in listed(shell)] == [str(shell.directory / "f.lock")]
+        (seen,) = listed(shell)
+        assert seen["lock"] == str(shell.directory / "f.lock")
+        assert seen["holder"]["command"] == "sh -c echo begun; read line <fifo"
+        assert "(sh -c echo begun; read line <fifo) has it" in shell.run("lock", "-n", "./f.lock", "--", "true").stderr
         out.write_text("end\n")
         assert process.stdout is not None
         assert process.stdout.read() == ""  # it has ended
@@ -361,6 +364,17 @@ def test_list_makes_no_files(shell: Shell) -> None:
     assert "\a" not in text
     assert "\x1b" not in text
     assert not (shell.directory / "gone").exists()
+
+
+@pytest.mark.parametrize("name", ["n" * 500, "a\udcffb", "./" + "d" * 200 + "/" + "d" * 200 + "/" + "n" * 200])
+def test_list_of_odd_names(shell: Shell, name: str) -> None:
+    """Also where readers share it, who are not on record."""
+    (shell.directory / name).parent.mkdir(parents=True, exist_ok=True)
+    with held(shell, "--shared", name, *HOLD) as process:
+        before = sorted(shell.directory.iterdir())
+        assert [lock["holder"]["pid"] for lock in listed(shell)] == [process.pid]
+        assert shell.run("lock", "--list").stderr == ""
+        assert sorted(shell.directory.iterdir()) == before
 
 
 # What is asked for wrongly.

@@ -180,7 +180,7 @@ def _as_row(listed: Listed) -> tuple[str, ...]:
     since = "-" if holder.since is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
     stopped = " (stopped)" if holder.stopped else ""
     name = _printable(listed.name or "(anonymous)")
-    return name, str(holder.pid), since, str(len(listed.waiters)), _printable(holder.command or "-") + stopped
+    return name, str(holder.pid or "?"), since, str(len(listed.waiters)), _printable(holder.command or "-") + stopped
 
 
 def _as_json(listed: Listed) -> dict[str, Any]:

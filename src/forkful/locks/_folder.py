@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import struct
 import tempfile
 
 from ..errors import LockError, UnsafeFilesystem
@@ -34,6 +36,8 @@ _UNSAFE = {
     "fuse.juicefs": "other hosts may not see it",
 }
 _CURE = "use a path on a local disk, or a lock at redis:// or postgresql://"
+
+_GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION: not in the standard library
 
 _safe: set[int] = set()  # devices that were looked at
 _folders: dict[str, str] = {}  # that were looked at, by what was asked for
@@ -167,6 +171,15 @@ def identify(fd: int) -> tuple[int, int]:
     """Device and inode of the file behind *fd*: which file it is, whatever it is called."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
+
+
+def generation_of(fd: int) -> int:
+    """What tells the file behind *fd* from those that had its inode before; 0 where the file system does not."""
+    try:
+        (number,) = struct.unpack("q", fcntl.ioctl(fd, _GET_GENERATION, bytes(8)))
+    except OSError:
+        return 0
+    return int(number)
 
 
 def leads_to(path: str, file: tuple[int, int]) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from . import _who
-from ._deadlock import survey_folder
+from ._deadlock import Seen, survey_folder
 from ._deaf import deaf_threads
 from ._file import FileLock
-from ._folder import lock_folder
-from ._lock import Base, Lock
+from ._folder import leads_to, lock_folder
+from ._kernel import find_holder
+from ._lock import Base
 from ._place import REMOTE
+from ._record import is_cut
 from ._rwlock import RWLock
 
 
@@ -55,14 +56,14 @@ def list_locks() -> list[Listed]:
     for seen in survey_folder(lock_folder()):
         waiters = [Waiter(entry.pid, entry.since / 1e9, _who.command_of(entry.pid)) for entry in seen.waiters]
         noted = seen.holder
-        holder = _ask_kernel(seen.name) if noted is None else _who.describe_holder(noted.pid, noted.owner, noted.since)
+        holder = _ask_kernel(seen) if noted is None else _who.describe_holder(noted.pid, noted.owner, noted.since)
         if holder is not None or waiters:
             listed.append(Listed(seen.name, holder, waiters))
     return sorted(listed, key=lambda lock: lock.name)
 
 
-def _ask_kernel(name: str) -> _who.Holder | None:
+def _ask_kernel(seen: Seen) -> _who.Holder | None:
     """Who holds a lock that is not on record: a reader, ``flock(1)``, a command whose ``forkful lock`` was killed."""
-    if not name or (name.startswith("/") and not os.path.exists(name)):  # to look must not make a file
-        return None
-    return Lock(name).holder()
+    if seen.name.startswith("/") and not is_cut(seen.name) and not leads_to(seen.name, seen.file):
+        return None  # its file has gone
+    return find_holder(seen.file, seen.dead)
