@@ -377,6 +377,22 @@ def test_list_of_odd_names(shell: Shell, name: str) -> None:
         assert sorted(shell.directory.iterdir()) == before
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_list_without_standard_output(shell: Shell, arguments: tuple[str, ...]) -> None:
+    """There is nobody to tell, as with ``>&-``."""
+    with held(shell, "name", *HOLD):
+        done = shell.run("lock", "--list", *arguments, stdout=None, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_directory_of_the_lock_is_moved(shell: Shell) -> None:
+    """The lock is lost, and the command's exit code is not."""
+    (shell.directory / "d").mkdir()
+    done = shell.run("lock", "./d/f", "--", "sh", "-c", "mv d e; exit 3")
+    assert done.returncode == 3
+    assert re.fullmatch(r"forkful: lock '.*/d/f' was lost: its file, .*; leave the file where it is\n", done.stderr)
+
+
 # What is asked for wrongly.
 
 

@@ -582,6 +582,12 @@ def test_lock_file_that_is_taken_away(path: Path, again: bool) -> None:
     assert SharedJSON(path).read() == {"count": 3}
 
 
+def test_directory_that_is_moved(path: Path) -> None:
+    with pytest.raises(LockLost, match="was not written"), SharedJSON(path) as doc:
+        doc["count"] = 2
+        path.parent.rename(path.parent.with_name("elsewhere"))
+
+
 def test_lock_file_that_is_taken_away_in_the_last_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the new content is written."""
     guard = path.parent / ".a.txt.lock"

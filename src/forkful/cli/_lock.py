@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from forkful.apps.problems import UsageProblem
-from forkful.errors import EngineUnavailable, LockError, LockLost
+from forkful.errors import EngineUnavailable, LockError
 from forkful.locks import RWLock
 from forkful.locks._shell import Listed, acquire, descriptor_of, list_locks
 
@@ -140,7 +140,7 @@ def _run(
         raise
     try:
         side.release()
-    except LockLost as error:
+    except LockError as error:
         say(f"forkful: {error}")
         code = code or Exit.FAILED
     return end_likewise(code)
@@ -167,7 +167,7 @@ def print_locks(*, as_json: bool) -> None:
         return
     rows = [_HEADINGS, *map(_as_row, locks)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    room = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
     for *cells, last in rows:
         line = "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last])
         click.echo(line[:room])

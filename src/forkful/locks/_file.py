@@ -173,7 +173,7 @@ class FileLock:
         self._noted = self._alone = False
         flock(self._fd, _LOCK_UN)
         if lost:
-            self._reopen()
+            self.close()  # not opened anew yet: that may be what cannot be done
             raise self._lost()
 
     def check(self) -> None:
