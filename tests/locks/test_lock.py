@@ -710,8 +710,10 @@ def test_bad_names(name: Any, kind: type[Exception], text: str) -> None:
         Lock(name).acquire(False)
 
 
-@pytest.mark.parametrize(("timeout", "kind"), [("1", TypeError), (float("nan"), ValueError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("timeout", "kind"), [("1", TypeError), (float("nan"), ValueError), (True, TypeError), (10**400, ValueError)]
+)
 def test_bad_timeouts(timeout: Any, kind: type[Exception]) -> None:
     """One clear error each."""
-    with pytest.raises(kind, match="number of seconds"):
+    with pytest.raises(kind, match="seconds"):
         Lock("a").acquire(timeout=timeout)

@@ -90,17 +90,36 @@ def test_unchanged_content_is_not_rewritten(path: Path) -> None:
         ('{"a":1,"b":[1,2]}\n', '{"a":2,"b":[1,2]}\n'),
         ('{\n  "a": 1,\n  "b": [\n    1\n  ]\n}\n', '{\n  "a": 2,\n  "b": [\n    1\n  ]\n}\n'),
         ('{\n\t"a": 1\n}', '{\n\t"a": 2\n}'),
-        ('{\r\n    "a": 1\r\n}\r\n', '{\n    "a": 2\n}\n'),
+        ('{\r\n    "a": 1\r\n}\r\n', '{\r\n    "a": 2\r\n}\r\n'),
+        ('{"a": 1}\n\n\n', '{"a": 2}\n\n\n'),
+        ('{"a":1,"b":"x, y: z"}', '{"a":2,"b":"x, y: z"}'),
+        ('{"a":1,"b":"\\"x, y: z\\\\"}', '{"a":2,"b":"\\"x, y: z\\\\"}'),
+        ('{"a": 1, "b": "C:\\\\users", "é": 1}', '{"a": 2, "b": "C:\\\\users", "é": 1}'),
         ('{"a": 1, "é": "ß"}', '{"a": 2, "é": "ß"}'),
         ('{"a": 1, "x": "\\u00e9"}', '{"a": 2, "x": "\\u00e9"}'),
         ('{"a": 1, "x": "é\\ud800"}', '{"a": 2, "x": "\\u00e9\\ud800"}'),
-        ('\ufeff{"a": 1}', '{"a": 2}'),
+        ('\ufeff{"a": 1}', '\ufeff{"a": 2}'),
     ],
 )
 def test_layout_is_kept(path: Path, text: str, expected: str) -> None:
     path.write_text(text, encoding="utf-8", newline="")
     with SharedJSON(path) as doc:
         doc["a"] += 1
+    assert path.read_bytes().decode() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"p": "C:\\\\users"}', '{"p": "C:\\\\users", "é": 1}'),
+        ('{"p": "\\u0007"}', '{"p": "\\u0007", "é": 1}'),
+        ('{"p": "\\u00e8"}', '{"p": "\\u00e8", "\\u00e9": 1}'),
+    ],
+)
+def test_new_letters_are_written_as_those_that_were_there(path: Path, text: str, expected: str) -> None:
+    path.write_text(text)
+    with SharedJSON(path) as doc:
+        doc["é"] = 1
     assert path.read_bytes().decode() == expected
 
 
@@ -451,7 +470,9 @@ def test_directory_that_cannot_be_opened(path: Path, monkeypatch: pytest.MonkeyP
         (b"", r"Expecting value: line 1 column 1 \(char 0\)"),
         (b'{"a": 1}\n{"a": 2}\n', "Extra data: line 2 column 1"),
         (b'{\n"a": "\xff"}', "line 2 column 7"),
-        (b'{"a":\nNaN}', "NaN on line 2; write null"),
+        (b'{"NaN":\n"\\"NaN", "b":\nNaN}', "NaN on line 3; write null"),
+        (b'{"-Infinity":\n-Infinity}', "-Infinity on line 2; write null"),
+        (b'{"1e999":\n1e999}', "1e999 on line 2; write null"),
     ],
 )
 def test_broken_json(path: Path, content: bytes, message: str) -> None:
@@ -461,6 +482,32 @@ def test_broken_json(path: Path, content: bytes, message: str) -> None:
         with pytest.raises(ValueError, match=rf"a\.txt is not (JSON|UTF-8), so it was left as it is: {message}"):
             attempt()
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": {"b": 1, "c": 2, "b": 3}}', "the key 'b' is there twice in one object; remove one of them"),
+        (b"9" * 5000, "Exceeds the limit .4300 digits."),
+        (b"[" * 20_000 + b"]" * 20_000, "its lists and dicts are nested too deeply for Python; make it flatter"),
+    ],
+)
+def test_json_that_cannot_be_changed(path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
+    for attempt in (SharedJSON(path).read, SharedJSON(path).__enter__):
+        with pytest.raises(ValueError, match=rf"a\.txt was left as it is: {message}"):
+            attempt()
+    assert path.read_bytes() == content
+
+
+def test_what_cannot_be_written(path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(20_000):
+        deep = [deep]
+    for value, message in ((10**5000, "Exceeds the limit"), (deep, "nested too deeply")):
+        with pytest.raises(ValueError, match=message), SharedJSON(path) as doc:
+            doc["a"] = value
+    assert path.read_text() == '{"count": 1}'
 
 
 @pytest.mark.parametrize(
@@ -503,8 +550,14 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no directory"):
         SharedJSON(tmp_path / "no" / "where", default={}).__enter__()
     assert sorted(os.listdir(tmp_path)) == ["loop", "pipe"]
-    for wrong in ("", b"bytes"):
-        with pytest.raises(TypeError, match="a file is named by"):
+    for error, what, wrong in [
+        (TypeError, "a file is named by a str or a Path, not by b'bytes'", b"bytes"),
+        (TypeError, "a file is named by a str or a Path, not by None", None),
+        (TypeError, "a file is named by a str or a Path, not by 5", 5),
+        (ValueError, "a file's name must not be empty", ""),
+        (ValueError, "nor hold a null character: 'a", "a\0b"),
+    ]:
+        with pytest.raises(error, match=what):
             SharedJSON(wrong)  # type: ignore[arg-type]
 
 

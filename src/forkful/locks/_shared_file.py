@@ -97,9 +97,11 @@ class SharedFile:
         default: Any = MISSING,
         timeout: float | None = None,
     ) -> None:
-        spelled = os.fspath(path)
-        if not isinstance(spelled, str) or not spelled:
+        spelled = os.fspath(path) if isinstance(path, os.PathLike) else path
+        if not isinstance(spelled, str):
             raise TypeError(f"a file is named by a str or a Path, not by {path!r}")
+        if not spelled or "\0" in spelled:
+            raise ValueError(f"a file's name must not be empty, nor hold a null character: {path!r}")
         if (load is None) != (dump is None):
             raise TypeError("load and dump belong together: give both, or neither to work on bytes")
         self._spelled = os.path.abspath(spelled)
