@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -78,12 +79,15 @@ def listed(shell: Shell) -> list[dict[str, Any]]:
         ([""], 127),
         (["."], 126),
         (["./data"], 126),
+        (["./odd"], 126),
     ],
 )
 def test_exit_codes(shell: Shell, words: list[str], code: int) -> None:
     (shell.directory / "plain").write_text("exit $1\n")
     (shell.directory / "plain").chmod(0o755)
     (shell.directory / "data").write_text("exit 0\n")
+    (shell.directory / "odd").write_text("#!/no/such/interpreter\n")
+    (shell.directory / "odd").chmod(0o755)
     done = shell.run("lock", "name", "--", *words)
     assert (done.returncode, done.stdout) == (code, "")
     said = {127: f"forkful: {words[0]}: there is no such command; ", 126: f"forkful: {words[0]}: cannot be started ("}
@@ -411,7 +415,24 @@ def test_directory_of_the_lock_is_moved(shell: Shell) -> None:
         (["./link", "--", "ls"], "lock file {here}/link is a symbolic link, which could lead "),
         (["name", "-n", "-w", "1", "--", "ls"], "--no-wait and --timeout contradict each other; say one"),
         (["name", "-w", "soon", "--", "ls"], "--timeout: 'soon' is not a time; write 30s"),
-        (["name", "-E", "300", "--", "ls"], "--conflict-exit-code: 300 is not in the range 0<=x<=255; see"),
+        (
+            ["name", "-E", "300", "--", "ls"],
+            "--conflict-exit-code: '300' is not an exit code; write a number from 0 to",
+        ),
+        (
+            ["name", "-E", "abc", "--", "ls"],
+            "--conflict-exit-code: 'abc' is not an exit code; write a number from 0 to",
+        ),
+        (
+            ["name", "-w", "0", "--", "ls"],
+            "--timeout: '0' is no time to wait for; write more than zero, such as 30s or 5m, or ",
+        ),
+        (["redis://127.0.0.1:1/x", "--", "ls"], "lock 'redis://127.0.0.1:1/x': Redis at 127.0.0.1:1 does not answer ("),
+        (["./" + "n" * 300, "--", "ls"], "lock file {here}/nnnnnnn"),
+        (
+            ["./work.py/x", "--", "ls"],
+            "lock file {here}/work.py/x cannot be made: what should be its directory is a file; ",
+        ),
         (["--list", "name"], "--list shows all locks; leave NAME and COMMAND out"),
         (["--list", "--", "ls"], "--list shows all locks; leave NAME and COMMAND out"),
         (["--json"], "--json is a form of --list; say both"),
@@ -428,6 +449,26 @@ def test_usage_errors(
     assert out == ""
     assert err.startswith(f"forkful: {message.format(here=shell.directory)}")
     assert re.fullmatch(r"forkful: .+; .+\n", err)
+
+
+def test_working_directory_is_removed(shell: Shell) -> None:
+    (shell.directory / "gone").mkdir()
+    program = "import os, sys; from forkful.cli import main; os.rmdir('../gone'); sys.exit(main(sys.argv[1:]))"
+    for name, code in [("./x", 2), ("x", 0)]:
+        (shell.directory / "gone").mkdir(exist_ok=True)
+        words = [sys.executable, "-c", program, "lock", name, "--", "true"]
+        done = subprocess.run(words, cwd=shell.directory / "gone", capture_output=True, text=True, check=False)
+        said = "forkful: the working directory was removed; change to another one\n" if code else ""
+        assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_few_descriptors(shell: Shell) -> None:
+    """The command has the lock all the same."""
+    limit = (20, 20)
+    done = shell.run(
+        "lock", "name", "--", "echo", "ran", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 
 
 def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:

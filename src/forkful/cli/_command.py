@@ -39,6 +39,11 @@ def run_command(words: list[str], keep: int | None = None) -> int:
     try:
         return _wait(_start(words, before, keep), waited)
     except FileNotFoundError:
+        if words[0] and shutil.which(words[0]) is not None:
+            say(
+                f"forkful: {words[0]}: cannot be started (there is no such interpreter as its first line names); mend that"
+            )
+            return _NOT_STARTED
         say(f"forkful: {words[0]}: there is no such command; check the spelling, and PATH")
         return _NOT_FOUND
     except OSError as error:
@@ -54,7 +59,7 @@ def _start(words: list[str], mask: set[int] | set[signal.Signals], keep: int | N
     if not words[0]:
         raise FileNotFoundError
     # Not a fork: in a forked child forkful gives up its parent's locks, the descriptor included.
-    kept = None if keep is None else fcntl.fcntl(keep, fcntl.F_DUPFD, _OUT_OF_THE_WAY)
+    kept = None if keep is None else _copy(keep)
     settings: Any = {"setsigmask": mask, "setsigdef": [signal.SIGPIPE, signal.SIGXFSZ]}  # Python ignores these two
     try:
         try:
@@ -67,6 +72,14 @@ def _start(words: list[str], mask: set[int] | set[signal.Signals], keep: int | N
     finally:
         if kept is not None:
             os.close(kept)
+
+
+def _copy(fd: int) -> int:
+    """A copy of *fd* that the command inherits."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD, _OUT_OF_THE_WAY)
+    except OSError:  # there are no such numbers: see `ulimit -n`
+        return fcntl.fcntl(fd, fcntl.F_DUPFD, 0)
 
 
 def _wait(child: int, waited: set[signal.Signals]) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from forkful.apps.problems import UsageProblem
+from forkful.apps.problems import UsageProblem, one_line
+from forkful.apps.spellings import parse_duration
 from forkful.errors import EngineUnavailable, LockError
 from forkful.locks import RWLock
 from forkful.locks._shell import Listed, acquire, descriptor_of, list_locks
@@ -38,6 +39,28 @@ class _Command(click.Command):
         return super().parse_args(ctx, args)
 
 
+class _Wait(Duration):
+    """A time, more than none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(f"{error}, or say --no-wait", param, ctx)
+
+
+class _Code(click.ParamType[int]):
+    """An exit code."""
+
+    name = "n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < 256):
+            self.fail(f"{text[:20]!r} is not an exit code; write a number from 0 to 255", param, ctx)
+        return int(text)
+
+
 def _complete(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
     names = [listed.name for listed in list_locks() if listed.name and listed.name.startswith(begun)]
     return [*map(CompletionItem, names), CompletionItem(begun, type="file")]
@@ -46,14 +69,14 @@ def _complete(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[
 @click.command(name="lock", cls=_Command, options_metavar="[OPTIONS]")
 @click.argument("name", metavar="NAME", required=False, shell_complete=_complete)
 @click.argument("stray", metavar="-- COMMAND...", nargs=-1)
-@click.option("-w", "--timeout", type=Duration(), help="Wait so long for the lock: 30s, 5m.  [default: as it takes]")
+@click.option("-w", "--timeout", type=_Wait(), help="Wait so long for the lock: 30s, 5m.  [default: as it takes]")
 @click.option("-n", "--no-wait", is_flag=True, help="Do not wait at all.")
 @click.option("-s", "--shared", is_flag=True, help="Share it with others who say so too; only who does not is alone.")
 @click.option(
     "-E",
     "--conflict-exit-code",
     "conflict",
-    type=click.IntRange(0, 255),
+    type=_Code(),
     default=int(Exit.FAILED),
     metavar="N",
     help="The exit code when the lock was not had in time.  [default: 1]",
@@ -128,7 +151,7 @@ def _run(
             say(_printable(f"forkful: lock {lock.name!r} {state}{who}; nothing was run"))
             return conflict
     except (LockError, EngineUnavailable) as error:
-        raise UsageProblem(str(error)) from error
+        raise _problem(error) from error
     try:
         if lock.recovered:
             say(
@@ -141,19 +164,27 @@ def _run(
     try:
         side.release()
     except LockError as error:
-        say(f"forkful: {error}")
+        say(f"forkful: {one_line(str(error))}")
         code = code or Exit.FAILED
     return end_likewise(code)
 
 
 def _open(name: str) -> RWLock:
     """The lock that is meant: unlike in Python, any slash makes it a file, as a path in a shell."""
-    if "/" in name and "://" not in name and not name.startswith("~"):
-        name = os.path.abspath(name)
     try:
+        if "/" in name and "://" not in name and not name.startswith("~"):
+            name = os.path.abspath(name)
         return RWLock(name)
+    except FileNotFoundError as error:  # of the one that a relative path starts from
+        raise UsageProblem("the working directory was removed; change to another one") from error
     except (ValueError, LockError, EngineUnavailable) as error:
-        raise UsageProblem(str(error)) from error
+        raise _problem(error) from error
+
+
+def _problem(error: Exception) -> UsageProblem:
+    """What is wrong; what to do: servers say the former only."""
+    text = one_line(str(error))
+    return UsageProblem(text if "; " in text else f"{text}; see that the server runs, and that this is its URL")
 
 
 def print_locks(*, as_json: bool) -> None:

@@ -122,16 +122,16 @@ _REFUSALS = {
     errno.ELOOP: "is a symbolic link, which could lead two processes to two files; name the file itself",
     errno.EISDIR: "is a directory; name a file in it",
     errno.ENOENT: "cannot be made: its directory does not exist; make that first",
-    errno.ENOTDIR: "cannot be made: what should be its directory is a file",
+    errno.ENOTDIR: "cannot be made: what should be its directory is a file; name another one",
     errno.EACCES: "cannot be opened: permission is denied; name a file in a directory that you may write to",
     errno.EPERM: "cannot be opened: permission is denied; name a file in a directory that you may write to",
     errno.EROFS: "cannot be made: its file system is read-only; name one elsewhere",
-    errno.ENOSPC: "cannot be made: the disk is full",
-    errno.EDQUOT: "cannot be made: your disk quota is used up",
-    errno.EMFILE: "cannot be opened: this process has no descriptor left (`ulimit -n`)",
-    errno.ENFILE: "cannot be opened: the machine has no open files left",
-    errno.ENAMETOOLONG: "has a name that is too long",
-    errno.ENXIO: "is not a regular file",
+    errno.ENOSPC: "cannot be made: the disk is full; make room there",
+    errno.EDQUOT: "cannot be made: your disk quota is used up; make room there",
+    errno.EMFILE: "cannot be opened: this process has no descriptor left; close some, or raise `ulimit -n`",
+    errno.ENFILE: "cannot be opened: the machine has no open files left; close some, or raise fs.file-max",
+    errno.ENAMETOOLONG: "has a name that is too long; name a shorter one",
+    errno.ENXIO: "is not a regular file; name another one",
 }
 
 
@@ -154,7 +154,7 @@ def open_file(path: str, *, create: bool = True) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT and not create:
             raise
-        problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror})")
+        problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror}); name another one")
         raise LockError(f"lock file {path} {problem}", lock=path) from error
     try:
         found = os.fstat(fd)
