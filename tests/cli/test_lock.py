@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -187,6 +188,35 @@ def test_lock_that_was_lost(shell: Shell) -> None:
         done = shell.run("lock", "./f.lock", "--", "sh", "-c", command, code)
         assert done.returncode == expected
         assert "f.lock' was lost: its file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "way", ["{}", "sh -c '{}; true'", "bash -c '{}; true'", sys.executable + " -c 'import os; os.system(\"{}\")'"]
+)
+def test_holder_waits_for_us(shell: Shell, way: str) -> None:
+    """It would be so for ever."""
+    forkful = f"{sys.executable} -m forkful lock"
+    words = shlex.split(way.format(f"{forkful} name -- echo never"))
+    done = shell.run("lock", "name", "--", *words)
+    assert done.stdout == ""
+    assert re.match(
+        r"forkful: lock 'name' can never be had: pid \d+ \(.*\) has it, and waits for the end of this command; "
+        r"leave the inner `forkful lock` out, or name another lock\n",
+        done.stderr,
+    )
+    assert done.returncode in {0, 2}  # as the command between makes it
+
+
+def test_holder_is_an_ancestor_that_goes_on(shell: Shell) -> None:
+    """It is waited for."""
+    os.mkfifo(shell.directory / "fifo")
+    script = f"{sys.executable} -m forkful lock name -- echo had & read line <fifo"
+    with shell.start("lock", "name", "--", "sh", "-c", script) as process:
+        while not (found := listed(shell)) or not found[0]["waiters"]:  # no event tells that another process waits
+            pass
+        (shell.directory / "fifo").write_text("end\n")
+        assert process.communicate(timeout=60) == ("had\n", "")
+    assert process.returncode == 0
 
 
 # Deaths.

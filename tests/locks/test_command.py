@@ -43,7 +43,7 @@ def test_command_is_started(redis_server: RedisServer, name: str, options: tuple
         assert process.stdout.readline() == "begun\n"
         assert not Lock(url).acquire(block=False)
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=WATCHDOG) == ("got TERM\n", "")
+        assert process.stdout.read() == "got TERM\n"  # its input stays open: the end of that would end it too
     assert process.returncode == 5
     assert Lock(url).holder() is None
 
@@ -57,6 +57,14 @@ def test_wait_is_interrupted(redis_server: RedisServer, name: str) -> None:
             await_threads(waiter.pid, 2)
             waiter.send_signal(signal.SIGTERM)
         assert waiter.returncode == -signal.SIGTERM
+
+
+def test_holder_waits_for_us(redis_server: RedisServer, name: str) -> None:
+    url = redis_server.url(name)
+    with running(url, "--", sys.executable, "-m", "forkful", "lock", url, "--", "true") as process:
+        said = process.communicate(timeout=WATCHDOG)[1]
+    assert " can never be had: pid " in said
+    assert process.returncode == 2
 
 
 def await_threads(pid: int, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import time
 from typing import Any
@@ -16,6 +17,7 @@ from forkful.apps.problems import UsageProblem, one_line
 from forkful.apps.spellings import parse_duration
 from forkful.errors import EngineUnavailable, LockError
 from forkful.locks import RWLock
+from forkful.locks._ancestors import waits_for_us
 from forkful.locks._shell import Listed, acquire, descriptor_of, list_locks
 
 from ._command import end_likewise, run_command
@@ -144,7 +146,11 @@ def _run(
     lock = _open(name)
     side = lock.read() if shared else lock.write()
     try:
-        if not acquire(lock, 0 if no_wait else timeout, shared=shared):
+        had = acquire(lock, 0, shared=shared)
+        if not had and not no_wait:
+            _refuse_for_ever(lock)
+            had = acquire(lock, timeout, shared=shared)
+        if not had:
             holder = lock.holder()
             state = "is not free" if no_wait else f"was not free within {timeout:g} s"
             who = "" if holder is None else f": {holder.describe()} has it"
@@ -167,6 +173,18 @@ def _run(
         say(f"forkful: {one_line(str(error))}")
         code = code or Exit.FAILED
     return end_likewise(code)
+
+
+def _refuse_for_ever(lock: RWLock) -> None:
+    """It is not free: see to it that who has it does not wait for us."""
+    holder = lock.holder()
+    if holder is not None and holder.host == socket.gethostname() and waits_for_us(holder.pid):
+        raise UsageProblem(
+            _printable(
+                f"lock {lock.name!r} can never be had: {holder.describe()} has it, and waits for the end of this command; "
+                f"leave the inner `forkful lock` out, or name another lock"
+            )
+        )
 
 
 def _open(name: str) -> RWLock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 from . import _who
@@ -37,11 +39,32 @@ def acquire(lock: RWLock, timeout: float | None, *, shared: bool) -> bool:
 
     Thus signals can be waited for while it is held: no thread that keeps it, as a lease, takes one away.
     """
-    owner = _who.current()
-    if timeout == 0:
-        with deaf_threads():
-            return lock._door.take_now(owner, shared=shared)
-    return lock._door.take(owner, timeout, shared=shared, aside=lock._place.kind == REMOTE)
+    owner, is_remote = _who.current(), lock._place.kind == REMOTE
+    if timeout != 0:
+        return lock._door.take(owner, timeout, shared=shared, aside=is_remote)
+    if not is_remote:
+        return lock._door.take_now(owner, shared=shared)
+    return _call_aside(lambda: lock._door.take_now(owner, shared=shared))
+
+
+def _call_aside(function: Callable[[], bool]) -> bool:
+    """*function* in a deaf thread; this one can be interrupted meanwhile, however long a server takes."""
+    results: list[bool] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:  # raised below
+            failures.append(error)
+
+    with deaf_threads():
+        thread = threading.Thread(target=run, daemon=True, name="forkful-lock")
+        thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
 
 
 def descriptor_of(lock: Base) -> int | None:
