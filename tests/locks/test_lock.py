@@ -484,6 +484,27 @@ def test_deadlock_of_two_threads() -> None:
     assert "another thread of this process" in str(errors[0])
 
 
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_it_is_had_while_a_deadlock_is_looked_for(way: str, contend: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has it by then is seen to hold what it waits for; that is no deadlock."""
+    other, lock, another = contend(), Lock("a"), Lock("b")
+    other("take Lock('a')")
+
+    def look(*_: object, for_ever: bool) -> None:
+        other("give Lock('a')")
+        while not lock._door.holders:
+            time.sleep(0.001)  # nothing else tells of it
+        raise DeadlockError(f"{for_ever}")
+
+    monkeypatch.setattr(lock._door.mechanism, "check_deadlock", look)
+    if way == "task":
+        assert asyncio.run(lock.acquire_async())
+    else:
+        with another:
+            assert lock.acquire()
+    lock.release()
+
+
 def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:
     """However long it takes."""
     other = contend()

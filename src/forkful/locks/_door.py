@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from ..errors import LockError, LockNotHeld
+from ..errors import DeadlockError, LockError, LockNotHeld
 from . import _who
 from ._anonymous import Making
 from ._deaf import deaf_threads
@@ -196,7 +196,7 @@ class Door:
                 if look is not None and now >= look:
                     look = None
                     listed = listed or self.mechanism.enlist(owner)
-                    self.mechanism.check_deadlock(owner, for_ever=deadline is None)
+                    self.check_deadlock(ticket, for_ever=deadline is None)
                 until = min((when for when in (deadline, look) if when is not None), default=None)
                 ticket.sleep(None if until is None else max(0.0, until - now))
         except BaseException:
@@ -213,6 +213,15 @@ class Door:
             listed = self.mechanism.enlist(ticket.owner)
             self._advance()
             return listed
+
+    def check_deadlock(self, ticket: Ticket, *, for_ever: bool) -> None:
+        """As the mechanism's; but who was given the lock meanwhile is not waiting for itself."""
+        try:
+            self.mechanism.check_deadlock(ticket.owner, for_ever=for_ever)
+        except DeadlockError:
+            with self._mutex:
+                if not ticket.granted:
+                    raise
 
     def _refuse_inside(self) -> NoReturn:
         """A signal handler that has interrupted its own thread in here cannot wait: what it waits for is below it."""

@@ -31,7 +31,7 @@ async def take_async(door: Door, *, shared: bool = False) -> bool:
             if look is not None and time.monotonic() >= look:
                 look = None
                 listed = listed or door.mechanism.enlist(owner)
-                door.mechanism.check_deadlock(owner, for_ever=False)  # a callback may release it
+                door.check_deadlock(ticket, for_ever=False)  # a callback may release it
             try:
                 async with asyncio.timeout(None if look is None else max(0.0, look - time.monotonic())):
                     await woken.wait()
