@@ -10,6 +10,8 @@ import pickle
 import select
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -380,19 +382,52 @@ def test_task_waits_for_another_program(contend: Start) -> None:
 
 
 def test_deadlock_of_two_programs(contend: Start) -> None:
-    """One that waits for the other, which waits for it, is told."""
+    """One that waits for the other, which waits for it, is told; the other gets on.  Of several pairs at once, each so."""
+    pairs = [(contend(), contend(), f"Lock('a{number}')", f"Lock('b{number}')") for number in range(4)]
+    for one, two, first, second in pairs:
+        one(f"take {first}")
+        two(f"take {second}")
+        one.tell(f"take {second}")
+        two.tell(f"take {first}")
+    for one, two, first, second in pairs:
+        ready = select.select([one, two], [], [], WATCHDOG)[0]
+        victim, other, held = (one, two, first) if one in ready else (two, one, second)
+        kind, text = victim.answer().split(" ", 1)
+        assert kind == "DeadlockError"
+        assert f"held by pid {other.pid}" in text
+        assert "which waits for lock" in text
+        victim(f"give {held}")
+        assert other.answer() == "True"
+
+
+def test_deadlock_whose_last_one_is_stopped(contend: Start) -> None:
+    """Another one is told in its stead."""
     one, two = contend(), contend()
     one("take Lock('a')")
     two("take Lock('b')")
     one.tell("take Lock('b')")
+    two.await_waiter("Lock('b')")
     two.tell("take Lock('a')")
-    ready = select.select([one, two], [], [], WATCHDOG)[0]
-    assert ready
-    for contender in ready:  # whichever has found it first, or both
-        kind, text = contender.answer().split(" ", 1)
-        assert kind == "DeadlockError"
-        assert f"pid {(two if contender is one else one).pid}" in text
-        assert "which waits for lock" in text
+    reader = Lock("a")
+    while not reader._door.mechanism._open().waiters():  # type: ignore[attr-defined]  # nothing else tells of it
+        time.sleep(0.001)
+    two.signal(signal.SIGSTOP)
+    try:
+        assert one.answer().startswith("DeadlockError")
+    finally:
+        two.signal(signal.SIGCONT)
+
+
+def test_whoever_has_a_time_out_is_in_no_deadlock(contend: Start) -> None:
+    """It leaves by itself, with False, and the other one gets what it waits for."""
+    one, two = contend(), contend()
+    one("take Lock('a')")
+    two("take Lock('b')")
+    one.tell("run lock(\"Lock('b')\").acquire(timeout=1.8)")
+    two.tell("take Lock('a')")
+    assert one.answer() == "False"
+    one("give Lock('a')")
+    assert two.answer() == "True"
 
 
 def test_deadlock_with_oneself(contend: Start) -> None:
@@ -426,6 +461,55 @@ def test_deadlock_of_two_threads() -> None:
         thread.join()
     assert errors
     assert "another thread of this process" in str(errors[0])
+
+
+_TASKS = """
+import asyncio
+from forkful import Lock
+from forkful.errors import DeadlockError
+
+lock = Lock("a")
+
+async def hold():
+    async with lock:
+        await asyncio.sleep(3600)
+
+async def main():
+    {steps}
+
+try:
+    asyncio.run(main())
+except DeadlockError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"),
+    [
+        ("async with lock:\n        async with lock: pass", "this very task"),
+        ("with lock:\n        async with lock: pass", "this very task"),
+        ("with lock:\n        with lock: pass", "this very task"),
+        (
+            "task = asyncio.create_task(hold())\n    await asyncio.sleep(0)\n    with lock: pass",
+            "another task of the event loop",
+        ),
+        (
+            "asyncio.get_running_loop().call_soon(lock.acquire)\n    async with lock: await asyncio.sleep(0)",
+            "another task",
+        ),
+    ],
+)
+def test_deadlock_of_tasks(steps: str, text: str) -> None:
+    """One that waits for itself, and a thread that stops the loop of the task which it waits for."""
+    program = subprocess.run(
+        [sys.executable, "-c", _TASKS.format(steps=steps)],
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG,
+        check=False,
+    )
+    assert f"lock 'a' is held by {text}" in program.stdout + program.stderr
 
 
 def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:
@@ -511,6 +595,30 @@ def test_a_forked_child_unwinds(contend: Start) -> None:
         with Lock("a"):
             Lock("a")._door.disown()  # as in a child
             raise SystemExit
+
+
+def test_owner_that_has_ended(contend: Start) -> None:
+    """A thread that has not released it: said of all locks, an error where nobody is left who could."""
+    lock = RLock("a")
+    thread = threading.Thread(target=lock.acquire)
+    thread.start()
+    thread.join()
+    holder = lock.holder()
+    assert holder is not None
+    assert holder.ended
+    assert "whose thread has ended" in holder.describe()
+    with pytest.raises(DeadlockError, match="has ended without releasing it"):
+        lock.acquire()
+    assert not lock.acquire(timeout=0.01)
+    Lock("a").release()  # a lock of any other kind is anybody's to release
+    other = contend()
+    other(
+        "run [setattr(__import__('builtins'), 't', __import__('threading').Thread(target=Lock('a').acquire)), t.start()]"
+    )
+    other("run t.join()")
+    assert other("take Lock('a')").startswith(
+        "DeadlockError lock 'a' is held by a thread of this process that has ended"
+    )
 
 
 # The file.
