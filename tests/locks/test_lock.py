@@ -705,6 +705,44 @@ def test_folder_of_others(folder: Path) -> None:
         Lock("a")
 
 
+def test_folder_that_is_relative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each directory would have locks of its own."""
+    monkeypatch.setenv("FORKFUL_LOCK_DIR", "locks")
+    with pytest.raises(LockError, match=r"FORKFUL_LOCK_DIR is 'locks', .* give its whole path"):
+        Lock("a")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_folder_of_another_owner(folder: Path) -> None:
+    """That is the trouble, not its mode."""
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, -1)
+    with pytest.raises(LockError, match="belongs to user 65534"):
+        Lock("a")
+
+
+_DESCRIPTORS = """
+import resource
+from forkful import Lock
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+locks = [Lock(f"{number}") for number in range(60)]
+try:
+    for lock in locks:
+        lock.acquire()
+except OSError as error:
+    print(type(error), error)
+except Exception as error:
+    print(error)
+"""
+
+
+def test_no_descriptor_is_left() -> None:
+    """It says so, and gives no advice about the disk."""
+    program = subprocess.run([sys.executable, "-c", _DESCRIPTORS], capture_output=True, text=True, check=False)
+    assert "this process has no descriptor left (`ulimit -n`)" in program.stdout
+    assert "make room" not in program.stdout
+
+
 @pytest.mark.parametrize("names", [1000])
 def test_many_names(names: int) -> None:
     """Neither descriptors nor memory grow with names that are used no more."""
