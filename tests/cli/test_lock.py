@@ -201,7 +201,9 @@ def test_holder_killed(shell: Shell) -> None:
         assert process.stdout is not None
         assert process.stdout.read() == ""  # it has ended
     done = shell.run("lock", "./f.lock", "--timeout", "1m", "--", "true")
-    words = f"who held lock '{shell.directory / 'f.lock'}' before was killed; what it protects may be half done"
+    words = (
+        f"the holder before ended while it held lock '{shell.directory / 'f.lock'}'; what it protects may be half done"
+    )
     assert (done.returncode, done.stderr) == (0, f"forkful: {words}\n")
     assert shell.run("lock", "./f.lock", "--", "true").stderr == ""
 

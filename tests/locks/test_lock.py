@@ -215,6 +215,18 @@ def test_holder(contend: Start) -> None:
         assert (own.pid, own.thread) == (os.getpid(), threading.get_native_id())
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "RWLock"])
+def test_locked(kind: str, contend: Start) -> None:
+    """By anybody, this process or another."""
+    other, lock = contend(), getattr(forkful, kind)("a")
+    assert not lock.locked()
+    other("take Lock('a')")
+    assert lock.locked()
+    other("give Lock('a')")
+    with Lock("a"):
+        assert lock.locked()
+
+
 def test_fence(contend: Start) -> None:
     """It grows with each acquisition, whoever it is."""
     other, lock = contend(), Lock("a")
@@ -798,6 +810,13 @@ def test_bad_names(name: Any, kind: type[Exception], text: str) -> None:
     """One clear error each."""
     with pytest.raises(kind, match=text):
         Lock(name).acquire(False)
+
+
+@pytest.mark.parametrize("kind", [Lock, RLock, forkful.RWLock])
+def test_an_argument_that_it_has_not(kind: Any) -> None:
+    """Named with the class that the user has written."""
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected keyword argument 'ctx'"):
+        kind(ctx=None)
 
 
 @pytest.mark.parametrize(("timeout", "kind"), [("1", TypeError), (float("nan"), ValueError), (True, TypeError)])
