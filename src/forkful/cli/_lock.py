@@ -73,8 +73,8 @@ def command(words: list[str] | None, /, name: str | None, stray: tuple[str, ...]
 
     The lock is held until COMMAND has ended, and is free when that or this program dies, however it dies.  When forkful is
     killed alone (kill -9), COMMAND goes on and keeps the lock to its end, with --close it does not.  What COMMAND leaves
-    running in the background does not keep it.  When the holder before ended while it held it, standard error says so: what the lock
-    protects may be half done.
+    running in the background does not keep it.  When the holder before ended while it held it, standard error says so:
+    what the lock protects may be half done.
 
     \b
     Examples:
