@@ -401,3 +401,10 @@ def test_completion(shell: Shell) -> None:
     assert "plain,--timeout" in complete("lock", "--t")
     with held(shell, "stock", *HOLD):
         assert complete("lock", "st") == ["plain,stock", "file,st"]
+
+
+def test_it_imports_nothing_needlessly() -> None:
+    """The pool, and modules of the library that cost milliseconds each: a lock in a shell's loop is taken often."""
+    program = "import sys; from forkful.cli import main; main(['lock', 'a', '--', 'true']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"forkful.pool", "asyncio", "tempfile", "concurrent.futures"} & set(done.stdout.split())
