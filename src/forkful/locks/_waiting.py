@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _who
-from ._door import Door, Ticket
+from ._door import Door
+from ._ticket import Ticket
 
 
 async def take_async(door: Door, *, shared: bool = False) -> bool:
