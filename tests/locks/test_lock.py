@@ -480,7 +480,7 @@ import asyncio
 from forkful import Lock
 from forkful.errors import DeadlockError
 
-lock = Lock("a")
+lock = Lock("a{number}")
 
 async def hold():
     async with lock:
@@ -496,32 +496,33 @@ except DeadlockError as error:
 """
 
 
-@pytest.mark.parametrize(
-    ("steps", "text"),
-    [
-        ("async with lock:\n        async with lock: pass", "this very task"),
-        ("with lock:\n        async with lock: pass", "this very task"),
-        ("with lock:\n        with lock: pass", "this very task"),
-        (
-            "task = asyncio.create_task(hold())\n    await asyncio.sleep(0)\n    with lock: pass",
-            "another task of the event loop",
-        ),
-        (
-            "asyncio.get_running_loop().call_soon(lock.acquire)\n    async with lock: await asyncio.sleep(0)",
-            "another task",
-        ),
-    ],
-)
-def test_deadlock_of_tasks(steps: str, text: str) -> None:
+_DEADLOCKS_OF_TASKS = [
+    ("async with lock:\n        async with lock: pass", "this very task"),
+    ("with lock:\n        async with lock: pass", "this very task"),
+    ("with lock:\n        with lock: pass", "this very task"),
+    (
+        "task = asyncio.create_task(hold())\n    await asyncio.sleep(0)\n    with lock: pass",
+        "another task of the event loop",
+    ),
+    ("asyncio.get_running_loop().call_soon(lock.acquire)\n    async with lock: await asyncio.sleep(0)", "another task"),
+]
+
+
+def test_deadlock_of_tasks() -> None:
     """One that waits for itself, and a thread that stops the loop of the task which it waits for."""
-    program = subprocess.run(
-        [sys.executable, "-c", _TASKS.format(steps=steps)],
-        capture_output=True,
-        text=True,
-        timeout=WATCHDOG,
-        check=False,
-    )
-    assert f"lock 'a' is held by {text}" in program.stdout + program.stderr
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", _TASKS.format(number=number, steps=steps)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number, (steps, _) in enumerate(_DEADLOCKS_OF_TASKS)
+    ]
+    for number, (program, (_, text)) in enumerate(zip(programs, _DEADLOCKS_OF_TASKS, strict=True)):
+        with program:
+            said = program.communicate(timeout=WATCHDOG)[0]
+        assert f"lock 'a{number}' is held by {text}" in said
 
 
 def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:
