@@ -238,7 +238,9 @@ def test_holder_killed(shell: Shell) -> None:
         assert process.stdout is not None
         assert process.stdout.read() == ""  # it has ended
     done = shell.run("lock", "./f.lock", "--timeout", "1m", "--", "true")
-    words = f"who held lock '{shell.directory / 'f.lock'}' before was killed; what it protects may be half done"
+    words = (
+        f"the holder before ended while it held lock '{shell.directory / 'f.lock'}'; what it protects may be half done"
+    )
     assert (done.returncode, done.stderr) == (0, f"forkful: {words}\n")
     assert shell.run("lock", "./f.lock", "--", "true").stderr == ""
 
@@ -523,3 +525,10 @@ def test_completion(shell: Shell) -> None:
     assert "plain,--timeout" in complete("lock", "--t")
     with held(shell, "stock", *HOLD):
         assert complete("lock", "st") == ["plain,stock", "file,st"]
+
+
+def test_it_imports_nothing_needlessly() -> None:
+    """The pool, and modules of the library that cost milliseconds each: a lock in a shell's loop is taken often."""
+    program = "import sys; from forkful.cli import main; main(['lock', 'a', '--', 'true']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"forkful.pool", "asyncio", "tempfile", "concurrent.futures"} & set(done.stdout.split())

@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -269,6 +270,18 @@ def test_two_names_of_one_file(folder: Path, tmp_path: Path) -> None:
         assert [listed.name for listed in list_locks()] == [str(path)]
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "RWLock"])
+def test_locked(kind: str, contend: Start) -> None:
+    """By anybody, this process or another."""
+    other, lock = contend(), getattr(forkful, kind)("a")
+    assert not lock.locked()
+    other("take Lock('a')")
+    assert lock.locked()
+    other("give Lock('a')")
+    with Lock("a"):
+        assert lock.locked()
+
+
 def test_fence(contend: Start) -> None:
     """It grows with each acquisition, whoever it is."""
     other, lock = contend(), Lock("a")
@@ -436,19 +449,52 @@ def test_task_waits_for_another_program(contend: Start) -> None:
 
 
 def test_deadlock_of_two_programs(contend: Start) -> None:
-    """One that waits for the other, which waits for it, is told."""
+    """One that waits for the other, which waits for it, is told; the other gets on.  Of several pairs at once, each so."""
+    pairs = [(contend(), contend(), f"Lock('a{number}')", f"Lock('b{number}')") for number in range(4)]
+    for one, two, first, second in pairs:
+        one(f"take {first}")
+        two(f"take {second}")
+        one.tell(f"take {second}")
+        two.tell(f"take {first}")
+    for one, two, first, second in pairs:
+        ready = select.select([one, two], [], [], WATCHDOG)[0]
+        victim, other, held = (one, two, first) if one in ready else (two, one, second)
+        kind, text = victim.answer().split(" ", 1)
+        assert kind == "DeadlockError"
+        assert f"held by pid {other.pid}" in text
+        assert "which waits for lock" in text
+        victim(f"give {held}")
+        assert other.answer() == "True"
+
+
+def test_deadlock_whose_last_one_is_stopped(contend: Start) -> None:
+    """Another one is told in its stead."""
     one, two = contend(), contend()
     one("take Lock('a')")
     two("take Lock('b')")
     one.tell("take Lock('b')")
+    two.await_waiter("Lock('b')")
     two.tell("take Lock('a')")
-    ready = select.select([one, two], [], [], WATCHDOG)[0]
-    assert ready
-    for contender in ready:  # whichever has found it first, or both
-        kind, text = contender.answer().split(" ", 1)
-        assert kind == "DeadlockError"
-        assert f"pid {(two if contender is one else one).pid}" in text
-        assert "which waits for lock" in text
+    reader = Lock("a")
+    while not reader._door.mechanism._open().waiters():  # type: ignore[attr-defined]  # nothing else tells of it
+        time.sleep(0.001)
+    two.signal(signal.SIGSTOP)
+    try:
+        assert one.answer().startswith("DeadlockError")
+    finally:
+        two.signal(signal.SIGCONT)
+
+
+def test_whoever_has_a_time_out_is_in_no_deadlock(contend: Start) -> None:
+    """It leaves by itself, with False, and the other one gets what it waits for."""
+    one, two = contend(), contend()
+    one("take Lock('a')")
+    two("take Lock('b')")
+    one.tell("run lock(\"Lock('b')\").acquire(timeout=1.8)")
+    two.tell("take Lock('a')")
+    assert one.answer() == "False"
+    one("give Lock('a')")
+    assert two.answer() == "True"
 
 
 def test_deadlock_with_oneself(contend: Start) -> None:
@@ -490,11 +536,11 @@ def test_it_is_had_while_a_deadlock_is_looked_for(way: str, contend: Start, monk
     other, lock, another = contend(), Lock("a"), Lock("b")
     other("take Lock('a')")
 
-    def look(*_: object, for_ever: bool) -> None:
+    def look(*_: object, blocks: bool) -> None:
         other("give Lock('a')")
         while not lock._door.holders:
             time.sleep(0.001)  # nothing else tells of it
-        raise DeadlockError(f"{for_ever}")
+        raise DeadlockError(f"{blocks}")
 
     monkeypatch.setattr(lock._door.mechanism, "check_deadlock", look)
     if way == "task":
@@ -503,6 +549,56 @@ def test_it_is_had_while_a_deadlock_is_looked_for(way: str, contend: Start, monk
         with another:
             assert lock.acquire()
     lock.release()
+
+
+_TASKS = """
+import asyncio
+from forkful import Lock
+from forkful.errors import DeadlockError
+
+lock = Lock("a{number}")
+
+async def hold():
+    async with lock:
+        await asyncio.sleep(3600)
+
+async def main():
+    {steps}
+
+try:
+    asyncio.run(main())
+except DeadlockError as error:
+    print(error)
+"""
+
+
+_DEADLOCKS_OF_TASKS = [
+    ("async with lock:\n        async with lock: pass", "this very task"),
+    ("with lock:\n        async with lock: pass", "this very task"),
+    ("with lock:\n        with lock: pass", "this very task"),
+    (
+        "task = asyncio.create_task(hold())\n    await asyncio.sleep(0)\n    with lock: pass",
+        "another task of the event loop",
+    ),
+    ("asyncio.get_running_loop().call_soon(lock.acquire)\n    async with lock: await asyncio.sleep(0)", "another task"),
+]
+
+
+def test_deadlock_of_tasks() -> None:
+    """One that waits for itself, and a thread that stops the loop of the task which it waits for."""
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", _TASKS.format(number=number, steps=steps)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number, (steps, _) in enumerate(_DEADLOCKS_OF_TASKS)
+    ]
+    for number, (program, (_, text)) in enumerate(zip(programs, _DEADLOCKS_OF_TASKS, strict=True)):
+        with program:
+            said = program.communicate(timeout=WATCHDOG)[0]
+        assert f"lock 'a{number}' is held by {text}" in said
 
 
 def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:
@@ -590,6 +686,30 @@ def test_a_forked_child_unwinds(contend: Start) -> None:
             raise SystemExit
 
 
+def test_owner_that_has_ended(contend: Start) -> None:
+    """A thread that has not released it: said of all locks, an error where nobody is left who could."""
+    lock = RLock("a")
+    thread = threading.Thread(target=lock.acquire)
+    thread.start()
+    thread.join()
+    holder = lock.holder()
+    assert holder is not None
+    assert holder.ended
+    assert "whose thread has ended" in holder.describe()
+    with pytest.raises(DeadlockError, match="has ended without releasing it"):
+        lock.acquire()
+    assert not lock.acquire(timeout=0.01)
+    Lock("a").release()  # a lock of any other kind is anybody's to release
+    other = contend()
+    other(
+        "run [setattr(__import__('builtins'), 't', __import__('threading').Thread(target=Lock('a').acquire)), t.start()]"
+    )
+    other("run t.join()")
+    assert other("take Lock('a')").startswith(
+        "DeadlockError lock 'a' is held by a thread of this process that has ended"
+    )
+
+
 # The file.
 
 
@@ -674,6 +794,44 @@ def test_folder_of_others(folder: Path) -> None:
         Lock("a")
 
 
+def test_folder_that_is_relative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each directory would have locks of its own."""
+    monkeypatch.setenv("FORKFUL_LOCK_DIR", "locks")
+    with pytest.raises(LockError, match=r"FORKFUL_LOCK_DIR is 'locks', .* give its whole path"):
+        Lock("a")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_folder_of_another_owner(folder: Path) -> None:
+    """That is the trouble, not its mode."""
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, -1)
+    with pytest.raises(LockError, match="belongs to user 65534"):
+        Lock("a")
+
+
+_DESCRIPTORS = """
+import resource
+from forkful import Lock
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+locks = [Lock(f"{number}") for number in range(60)]
+try:
+    for lock in locks:
+        lock.acquire()
+except OSError as error:
+    print(type(error), error)
+except Exception as error:
+    print(error)
+"""
+
+
+def test_no_descriptor_is_left() -> None:
+    """It says so, and gives no advice about the disk."""
+    program = subprocess.run([sys.executable, "-c", _DESCRIPTORS], capture_output=True, text=True, check=False)
+    assert "this process has no descriptor left; close some, or raise `ulimit -n`" in program.stdout
+    assert "make room" not in program.stdout
+
+
 @pytest.mark.parametrize("names", [1000])
 def test_many_names(names: int) -> None:
     """Neither descriptors nor memory grow with names that are used no more."""
@@ -729,6 +887,13 @@ def test_bad_names(name: Any, kind: type[Exception], text: str) -> None:
     """One clear error each."""
     with pytest.raises(kind, match=text):
         Lock(name).acquire(False)
+
+
+@pytest.mark.parametrize("kind", [Lock, RLock, forkful.RWLock])
+def test_an_argument_that_it_has_not(kind: Any) -> None:
+    """Named with the class that the user has written."""
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected keyword argument 'ctx'"):
+        kind(ctx=None)
 
 
 @pytest.mark.parametrize(

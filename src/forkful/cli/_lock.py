@@ -98,8 +98,8 @@ def command(words: list[str] | None, /, name: str | None, stray: tuple[str, ...]
 
     The lock is held until COMMAND has ended, and is free when that or this program dies, however it dies.  When forkful is
     killed alone (kill -9), COMMAND goes on and keeps the lock to its end, with --close it does not.  What COMMAND leaves
-    running in the background does not keep it.  When the holder before was killed, standard error says so: what the lock
-    protects may be half done.
+    running in the background does not keep it.  When the holder before ended while it held it, standard error says so:
+    what the lock protects may be half done.
 
     \b
     Examples:
@@ -161,7 +161,9 @@ def _run(
     try:
         if lock.recovered:
             say(
-                _printable(f"forkful: who held lock {lock.name!r} before was killed; what it protects may be half done")
+                _printable(
+                    f"forkful: the holder before ended while it held lock {lock.name!r}; what it protects may be half done"
+                )
             )
         code = run_command(words, None if close else descriptor_of(lock))
     except BaseException:

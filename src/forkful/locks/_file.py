@@ -20,7 +20,17 @@ from .._core.forks import without_forks
 from ..errors import LockLost
 from . import _who
 from ._anonymous import Making, note_maker, sweep
-from ._deadlock import Node, explain_circle, find_circle, survey_folder
+from ._deadlock import (
+    LOOK_S,
+    Node,
+    Survey,
+    confirm_circle,
+    explain_circle,
+    find_circle,
+    read_holder,
+    survey_folder,
+    turn_of,
+)
 from ._folder import generation_of, identify, leads_to, open_file, prepare
 from ._kernel import find_holder
 from ._place import ANONYMOUS, PATH, Place
@@ -242,19 +252,33 @@ class FileLock:
             noted = self._open().holder()
         return find_holder(self.file, noted)
 
-    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
-        """Raise if *owner*, which waits here, *for_ever* or not, is in a circle of waiters.
+    def check_deadlock(self, owner: int, *, blocks: bool) -> float | None:
+        """Raise if *owner*, which waits here, is in a circle of waiters, and is the one to give up.
+
+        Returns:
+            If it is in one, and another one is to: in how many seconds to look again.
 
         Raises:
             DeadlockError: it names the others.
         """
-        survey = survey_folder(self.place.folder)
-        with self._changing:
-            awaited = self._open().holder()
-        circle = find_circle(Node(os.getpid(), owner), awaited, survey)
-        if circle is None or (len(circle) == 1 and not (for_ever and threading.active_count() == 1)):
-            return  # it holds the lock itself; but another thread may give it back, or it means to wait for so long
+        pid = os.getpid()
+        own = Node(pid, owner)
+        halted = [Node(pid, other) for other in _who.halted()] if blocks else []
+        circle = confirm_circle(lambda: find_circle(own, halted, self._survey()))
+        if circle is None:
+            return None
+        holder = circle[0].held.owner
+        if len(circle) == 1 and not _who.is_task(holder.owner) and threading.active_count() > 1:
+            return None  # it holds the lock itself; but another thread may give it back
+        pause = turn_of(circle) - time.time()
+        if pause > 0:
+            return min(pause, LOOK_S)
         raise explain_circle(self.place, circle)
+
+    def _survey(self) -> Survey:
+        with self._changing:
+            awaited = read_holder(self._open())
+        return awaited, survey_folder(self.place.folder)
 
     # The file.
 

@@ -7,7 +7,6 @@ import fcntl
 import os
 import stat
 import struct
-import tempfile
 
 from ..errors import LockError, UnsafeFilesystem
 
@@ -50,9 +49,15 @@ def lock_folder() -> str:
     session's files go (``$XDG_RUNTIME_DIR``): two sessions of a user, or a session and a daemon, must find the same.
 
     Raises:
-        LockError: it belongs to somebody else, others can reach it, or it cannot be made.
+        LockError: it is relative, belongs to somebody else, others can reach it, or it cannot be made.
     """
-    return prepare(os.environ.get(VARIABLE) or f"{_shared_memory()}/forkful-{os.geteuid()}")
+    wanted = os.environ.get(VARIABLE)
+    if wanted and not os.path.isabs(wanted):
+        raise LockError(
+            f"{VARIABLE} is {wanted!r}, which would be another folder in each directory, with locks of its own; give its whole "
+            f"path"
+        )
+    return prepare(wanted or f"{_shared_memory()}/forkful-{os.geteuid()}")
 
 
 def prepare(folder: str) -> str:
@@ -63,7 +68,12 @@ def prepare(folder: str) -> str:
 
 
 def _shared_memory() -> str:
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tempfile.gettempdir()  # noqa: S108  # see above
+    memory = "/dev/shm"  # noqa: S108  # see above
+    if os.access(memory, os.W_OK | os.X_OK):
+        return memory
+    import tempfile  # 6 ms, and on Linux it is not needed
+
+    return tempfile.gettempdir()
 
 
 def _prepare(folder: str) -> str:
@@ -78,7 +88,12 @@ def _prepare(folder: str) -> str:
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode):
         raise LockError(f"{folder} should be the folder of locks, and is none; remove it, or set {VARIABLE}")
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if found.st_uid != os.geteuid():
+        raise LockError(
+            f"{folder} should be the folder of your locks, and belongs to user {found.st_uid}, not to you (user "
+            f"{os.geteuid()}); set {VARIABLE} to one that is yours"
+        )
+    if found.st_mode & 0o077:
         raise LockError(
             f"{folder} should be the folder of your locks, and others can write or read there; "
             f"make it yours alone (chmod 700), or set {VARIABLE} to one that is"
@@ -135,6 +150,12 @@ _REFUSALS = {
 }
 
 
+def refuse(path: str, error: OSError) -> LockError:
+    """What to raise where *path* could not be opened."""
+    problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror}); name another one")
+    return LockError(f"lock file {path} {problem}", lock=path)
+
+
 def open_file(path: str, *, create: bool = True) -> int:
     """A descriptor of the regular file at *path*, by which it can be locked; the file is made if need be, for its user alone.
 
@@ -154,8 +175,7 @@ def open_file(path: str, *, create: bool = True) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT and not create:
             raise
-        problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror}); name another one")
-        raise LockError(f"lock file {path} {problem}", lock=path) from error
+        raise refuse(path, error) from error
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):

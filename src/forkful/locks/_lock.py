@@ -108,7 +108,9 @@ class Base:
 
     @property
     def recovered(self) -> bool | None:
-        """Whether the owner before the newest acquisition of this process died while it held the lock, or lost it.
+        """Whether the owner before the newest acquisition of this process ended while it held the lock, or lost it.
+
+        It was killed, or left without a release.  An owner that is no forkful program, as ``flock(1)``, neither sets nor clears it.
 
         None over PostgreSQL, which cannot tell.
 
@@ -131,6 +133,10 @@ class Base:
         Over Redis and PostgreSQL, whoever holds it by the server's account; a pid of 0 is somebody who has not said who it is.
         """
         return self._door.mechanism.holder()
+
+    def locked(self) -> bool:
+        """Whether anybody holds it, this process or another."""
+        return bool(self._door.holders) or self.holder() is not None
 
     def check(self) -> None:
         """Raise if this process, which holds the lock, is known to have lost it.
@@ -178,6 +184,9 @@ class Lock(Base, Blocks):
 
     __slots__ = ()
 
+    def __init__(self, name: Spec = None) -> None:  # its own, so that help() and errors show what a name is
+        super().__init__(name)
+
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; whether it was had.  Arguments as those of ``multiprocessing.Lock``.
 
@@ -186,7 +195,7 @@ class Lock(Base, Blocks):
             timeout: seconds to wait, to within 20 ms; None: as long as it takes.
 
         Raises:
-            DeadlockError: its owner waits for what this thread holds, so it would never be had.
+            DeadlockError: it would never be had, as its owner waits for what this thread holds; only without a *timeout*.
             LockError: its file cannot be opened any more.
         """
         timeout = check_timeout(timeout)
@@ -212,10 +221,6 @@ class Lock(Base, Blocks):
 
         return await take_async(self._door)
 
-    def locked(self) -> bool:
-        """Whether anybody holds it, this process or another."""
-        return bool(self._door.holders) or self.holder() is not None
-
     def __enter__(self) -> bool:
         return self._door.take(_who.current(), None)  # not by `acquire`: this is where the cost of a lock shows
 
@@ -232,6 +237,9 @@ class RLock(Base, Blocks):
     """
 
     __slots__ = ()
+
+    def __init__(self, name: Spec = None) -> None:  # as in `Lock`
+        super().__init__(name)
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the lock, once more if it is this thread's; as `Lock.acquire`."""

@@ -173,7 +173,7 @@ class PostgresLock:
     def renounce(self) -> None:
         """Nobody gives way to a waiter here."""
 
-    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
+    def check_deadlock(self, owner: int, *, blocks: bool) -> None:
         """Not seen."""
 
     def holder(self) -> _who.Holder | None:

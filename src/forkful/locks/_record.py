@@ -16,6 +16,7 @@ Layout: 64-bit words; the lock's name, as text for whoever lists locks; the tabl
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import LockError
-from ._folder import VARIABLE
+from ._folder import VARIABLE, refuse
 
 FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED, GENERATION = range(11)
 SIZE = 4096
@@ -185,6 +186,8 @@ def open_record(fd: int, path: str, name: str) -> Record:
     try:
         return Record(fd, name)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # it is mapped by a descriptor of its own
+            raise refuse(path, error) from error
         raise LockError(
             f"the record of a lock, {path}, cannot be written ({error.strerror}); make room there, raise the limit, or set "
             f"{VARIABLE} to another folder",

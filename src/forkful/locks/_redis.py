@@ -182,7 +182,7 @@ class RedisLock:
     def renounce(self) -> None:
         """Nobody gives way to a waiter here."""
 
-    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
+    def check_deadlock(self, owner: int, *, blocks: bool) -> None:
         """As `enlist`."""
 
     def holder(self) -> _who.Holder | None:

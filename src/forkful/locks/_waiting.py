@@ -10,7 +10,8 @@ from typing import Any
 
 from . import _who
 from ._deaf import deaf_threads
-from ._door import LOOK_S, Door, Ticket
+from ._door import Door
+from ._ticket import Ticket
 
 
 async def take_async(door: Door, *, shared: bool = False) -> bool:
@@ -21,19 +22,18 @@ async def take_async(door: Door, *, shared: bool = False) -> bool:
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
     ticket = Ticket(owner, shared=shared, direct=False, notify=lambda: loop.call_soon_threadsafe(woken.set))
-    look: float | None = time.monotonic() + LOOK_S
     listed: Any = None
     try:
         listed = door.line_up(ticket)
         while not ticket.granted:
             if ticket.error is not None:
                 raise ticket.error
-            if look is not None and time.monotonic() >= look:
-                look = None
+            if time.monotonic() >= ticket.look:
                 listed = listed or door.mechanism.enlist(owner)
-                door.check_deadlock(ticket, for_ever=False)  # a callback may release it
+                door.look(ticket, blocks=False)
+                continue
             try:
-                async with asyncio.timeout(None if look is None else max(0.0, look - time.monotonic())):
+                async with asyncio.timeout(max(0.0, ticket.look - time.monotonic())):
                     await woken.wait()
             except TimeoutError:
                 continue
