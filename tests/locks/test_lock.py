@@ -22,8 +22,8 @@ import pytest
 import forkful
 from forkful import Lock, RLock
 from forkful.errors import DeadlockError, LockError, LockLost
-from forkful.locks import _file, _kernel
-from forkful.locks._record import Entry, record_name
+from forkful.locks import _file, _kernel, _who
+from forkful.locks._record import OWNER, PID, START, Entry, record_name
 from forkful.locks._shell import list_locks
 
 from .support import WATCHDOG, Contender, run
@@ -599,6 +599,19 @@ def test_deadlock_of_tasks() -> None:
         with program:
             said = program.communicate(timeout=WATCHDOG)[0]
         assert f"lock 'a{number}' is held by {text}" in said
+
+
+def test_numbers_of_an_owner_that_died_are_ours() -> None:
+    """As after the restart of a container.  Whoever has the lock by now may not have noted it: ``flock(1)``, a reader."""
+    mechanism: Any = Lock("a")._door.mechanism
+
+    async def look() -> Any:
+        owner = _who.current()
+        record = mechanism._open()
+        record.words[START], record.words[OWNER], record.words[PID] = 1, owner, os.getpid()
+        return mechanism.check_deadlock(owner, blocks=False)
+
+    assert asyncio.run(look()) is None
 
 
 def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:

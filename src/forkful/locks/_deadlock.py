@@ -59,9 +59,11 @@ Survey = tuple[Held | None, list[Seen]]  # who holds what this thread or task wa
 
 
 def read_holder(record: Record) -> Held | None:
-    """By whom the lock is held, as the record says."""
+    """By whom the lock is held, as the record says, if that process is alive: its pid may be somebody else's by now."""
     fence, entry = record.words[FENCE], record.holder()
-    return None if entry is None else Held(fence, Node(entry.pid, entry.owner))
+    if entry is None or not _who.is_alive(entry.pid, entry.start):
+        return None
+    return Held(fence, Node(entry.pid, entry.owner))
 
 
 def survey_folder(folder: str) -> list[Seen]:
