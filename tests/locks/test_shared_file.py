@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import doctest
 import errno
@@ -220,6 +221,29 @@ def test_mode_and_owner_are_kept(path: Path) -> None:
     assert (stat.S_IMODE(after.st_mode), after.st_uid, after.st_gid) == (0o4664, *owner)
     assert os.listxattr(path) == names
     assert stat.S_IMODE((path.parent / ".a.txt.lock").stat().st_mode) == 0o664  # for whoever may write the file
+
+
+def test_await_in_a_block(path: Path) -> None:
+    """Whoever would stop the loop for ever is told instead."""
+
+    async def main() -> None:
+        entered, told = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            with SharedJSON(path) as doc:
+                entered.set()
+                await told.wait()
+                doc["count"] += 1
+
+        holder = asyncio.create_task(hold())
+        await entered.wait()
+        with pytest.raises(DeadlockError, match="another task of the event loop"), SharedJSON(path):
+            pass
+        told.set()
+        await holder
+
+    asyncio.run(main())
+    assert path.read_text() == '{"count": 2}'
 
 
 # Where the lock is.

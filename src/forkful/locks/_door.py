@@ -5,8 +5,8 @@ other have it, or several that share it, and has at most one wait under way at t
 
 - Who finds the lock free takes it in its own thread, at once.
 - Others line up as *tickets*.  The first may wait at the mechanism itself, if nothing can end its wait early: that spares a
-  change of threads.  For one with a time-out, a coroutine, or one that may be in a deadlock, a thread of the door's does so
-  (the *porter*), and the ticket sleeps meanwhile, as long as it wants.
+  change of threads.  For one with a time-out, a coroutine, one that may be in a deadlock, or one that stands *aside* to hear
+  signals, a thread of the door's does so (the *porter*), and the ticket sleeps meanwhile, as long as it wants.
 - A porter whose ticket has gone is taken over by the next one; if there is none, what it gets is given back at once.
 
 ``_mutex`` is held for moments, never in a wait.  Nothing of a door crosses a fork: see `Door.disown`.
@@ -142,7 +142,7 @@ class Door:
         """Take it, waiting for at most *timeout* seconds; whether it was had.
 
         Args:
-            aside: never at the mechanism in this thread; what threads that starts are deaf then.
+            aside: never at the mechanism in this thread: what threads that starts, as for a lease, are deaf then.
 
         Raises:
             DeadlockError: it never could be; only without a *timeout*.
