@@ -507,7 +507,11 @@ PLAIN = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteu
     ("which", "mode", "message"),
     [
         ("file", 0o444, "PermissionError: [Errno 13] it may not be written; read() does not need to: "),
-        ("directory", 0o555, "cannot be opened: permission is denied; name a file in a directory that you may write to"),
+        (
+            "directory",
+            0o555,
+            "cannot be opened: permission is denied; name a file in a directory that you may write to",
+        ),
         ("file", 0o200, "PermissionError: [Errno 13] Permission denied: "),
     ],
 )
