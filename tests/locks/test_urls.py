@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from forkful.errors import EngineUnavailable
-from forkful.locks import Lock
+from forkful.locks import Lock, Semaphore
 from forkful.locks._place import find_place, mask
 from forkful.locks._url import split_postgres, split_redis
 
@@ -99,6 +99,13 @@ def test_nothing_shows_the_password() -> None:
         assert "secret" not in text
         assert "user:***@host/stock" in text
     assert pickle.loads(pickle.dumps(lock)) == lock  # by the whole URL
+
+
+@pytest.mark.parametrize("url", ["redis://u:secret@host/a", "postgresql://u:secret@host/db?lock=a"])
+def test_a_semaphore_does_not_show_it_either(url: str) -> None:
+    with pytest.raises(ValueError, match="a semaphore has a name") as caught:
+        Semaphore(2, url)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
