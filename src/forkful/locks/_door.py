@@ -77,7 +77,9 @@ class Mechanism(Protocol):
 class Ticket:
     """A thread or task that waits at a door."""
 
-    __slots__ = ("_notify", "_sleeping", "direct", "error", "granted", "owner", "shared", "turn")
+    __slots__ = ("_notify", "_sleeping", "direct", "error", "granted", "owner", "refused", "shared", "turn")
+
+    once = False  # whether it leaves if the lock is not free: see `_remote_door`
 
     def __init__(self, owner: int, *, shared: bool, direct: bool, notify: Callable[[], object] | None = None) -> None:
         self.owner = owner
@@ -85,6 +87,7 @@ class Ticket:
         self.direct = direct  # it will wait at the mechanism in its own thread
         self.turn = False  # it is to do so now
         self.granted = False
+        self.refused = False  # it asked once, and the lock was not free
         self.error: BaseException | None = None
         self._notify = notify
         self._sleeping = threading.Lock()
@@ -105,6 +108,8 @@ class Ticket:
 
 class Door:
     """What a process has of one lock."""
+
+    is_remote = False  # who takes or releases it waits for a server: see `_remote_door`
 
     def __init__(self, mechanism: Mechanism, what: str) -> None:
         self.mechanism = mechanism
@@ -170,11 +175,13 @@ class Door:
         Raises:
             DeadlockError: it never could be.
         """
-        if self.take_now(owner, shared=shared):
-            return True
+        return self.take_now(owner, shared=shared) or self._wait(owner, timeout, shared=shared)
+
+    def _wait(self, owner: int, timeout: float | None, *, shared: bool) -> bool:
+        """The rest of `take`, in line."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
-        look = None if ticket.direct else time.monotonic() + LOOK_S
+        ticket = Ticket(owner, shared=shared, direct=timeout is None and not self.is_remote and not _holds_any(owner))
+        look = None if ticket.direct or self.is_remote else time.monotonic() + LOOK_S
         listed: Any = None
         try:
             listed = self.line_up(ticket)
@@ -335,12 +342,13 @@ class Door:
         if self._mutex._is_owned():
             self._refuse_inside()
         with self._mutex:
-            if not self.holders or shared != self._shares:
-                way = "" if not self.holders else " to read" if shared else " to write"
-                raise LockNotHeld(
-                    f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
-                )
+            self._check_held(shared=shared)
             self._give_back()
+
+    def _check_held(self, *, shared: bool) -> None:
+        if not self.holders or shared != self._shares:
+            way = "" if not self.holders else " to read" if shared else " to write"
+            raise LockNotHeld(f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what)
 
     def _give_back(self) -> None:
         if self.holders > 1:
