@@ -30,6 +30,8 @@ class Client:
 
     def __init__(self, url: str, server: str, patience: float) -> None:
         self.server = server  # for messages
+        # Also: there is no such file of certificates.
+        self._no_tls = (ssl.SSLError, FileNotFoundError) if url.startswith("rediss") else ssl.SSLError
         self.patience = patience  # seconds that it has to answer
         self._pool = redis.ConnectionPool.from_url(
             url, **{"socket_timeout": patience, "socket_connect_timeout": patience, **_OURS}
@@ -56,7 +58,7 @@ class Client:
         at = f"Redis at {self.server}"
         if isinstance(error, AuthenticationError):
             return f"{at} refuses the user or the password ({said})"
-        if any(isinstance(cause, ssl.SSLError) for cause in (error.__cause__, error.__context__)):
+        if isinstance(error.__cause__ or error.__context__, self._no_tls):
             return f"{at} cannot be spoken to by TLS ({said})"
         if isinstance(error, redis.ConnectionError | redis.TimeoutError):
             return f"{at} does not answer ({said})"
