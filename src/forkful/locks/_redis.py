@@ -256,7 +256,7 @@ class RedisLock(ServerLock):
         return json.dumps(who | {"since": time.time(), "command": _who.command_of(pid)}).encode()
 
     def _outlived(self, lease: _Lease) -> str:
-        if lease.trouble:
+        if lease.trouble and _now() >= lease.until:
             return f"{lease.trouble} until the lease of {self._seconds:g} s had run out"
         return f"its lease of {self._seconds:g} s has run out, or its key was removed"
 
