@@ -149,6 +149,42 @@ def test_what_gave_up_is_in_nobodys_way(server: Server, name: str, other: Callab
     lock.release()
 
 
+def test_interrupted_again_and_again(server: Server, name: str, other: Callable[[str], str]) -> None:
+    lock = Lock(server.url(name))
+    with lock:
+        pass
+    armed = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise KeyboardInterrupt
+
+    end = time.monotonic() + 0.7
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.0071)
+    try:
+        while time.monotonic() < end:
+            try:
+                armed = True
+                with lock:
+                    pass
+            except (KeyboardInterrupt, RuntimeError):  # the latter of a threading.Condition that it came into
+                armed = False
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    if lock._door.holders:  # it came between the lock and the block
+        lock.release()
+    again = Lock(other(name))
+    assert again.acquire(timeout=2)
+    again.release()
+    assert lock.acquire(timeout=2)
+    lock.release()
+
+
 def test_first_come_first_served(server: Server, name: str, agents: Agents) -> None:
     busy = agents(server.url(name))
     busy.tell("hold_again_and_again", 1.5)

@@ -175,13 +175,11 @@ class Door:
         Raises:
             DeadlockError: it never could be.
         """
-        return self.take_now(owner, shared=shared) or self._wait(owner, timeout, shared=shared)
-
-    def _wait(self, owner: int, timeout: float | None, *, shared: bool) -> bool:
-        """The rest of `take`, in line."""
+        if self.take_now(owner, shared=shared):
+            return True
         deadline = None if timeout is None else time.monotonic() + timeout
-        ticket = Ticket(owner, shared=shared, direct=timeout is None and not self.is_remote and not _holds_any(owner))
-        look = None if ticket.direct or self.is_remote else time.monotonic() + LOOK_S
+        ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
+        look = None if ticket.direct else time.monotonic() + LOOK_S
         listed: Any = None
         try:
             listed = self.line_up(ticket)

@@ -36,6 +36,7 @@ class Client:
         self._pool = redis.ConnectionPool.from_url(
             url, **{"socket_timeout": patience, "socket_connect_timeout": patience, **_OURS}
         )
+        self._pool.max_connections = 2**31  # each lock that is held or waited for needs its own
         self._pool.connection_class(**self._pool.connection_kwargs)  # which knows what options there are
         weakref.finalize(self, self._pool.disconnect)
 
@@ -56,7 +57,7 @@ class Client:
         """In words."""
         said = " ".join(str(error).split()).rstrip(".")
         at = f"Redis at {self.server}"
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, AuthenticationError) or "authenticat" in said:  # Redis has several words for it
             return f"{at} refuses the user or the password ({said})"
         if isinstance(error.__cause__ or error.__context__, self._no_tls):
             return f"{at} cannot be spoken to by TLS ({said})"

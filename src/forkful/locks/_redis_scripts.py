@@ -12,7 +12,7 @@ from typing import Final
 
 STALE_MS: Final = 2_500  # who waits and has not looked for so long has gone, or was stopped
 LOOK_MS: Final = 1_000  # who waits looks again after so long: redis-py's own Lock wakes nobody, nor does a death
-CLAIM_MS: Final = 1_000  # whom the lock is handed to has so long to take it
+CLAIM_MS: Final = 500  # whom the lock is handed to has so long to take it, and else loses its place
 
 _BEGIN = """
 local nonce, token = ARGV[1], ARGV[2]
@@ -44,6 +44,8 @@ ASK: Final = (
     _BEGIN
     + """
 local last = tonumber(redis.call('hget', KEYS[2], 'fence') or '0') or 0
+local absent = redis.call('hget', KEYS[2], 'heir')
+if absent and absent ~= has and absent ~= token then forget(absent) end
 local heir = find_heir()
 if has == token or (not has and (not heir or heir == token)) then
     local recovered = by and 1 or 0
@@ -54,6 +56,7 @@ if has == token or (not has and (not heir or heir == token)) then
     if fence <= last then fence = last + 1 end
     fence = string.format('%.0f', fence)
     redis.call('set', KEYS[1], token, 'px', ARGV[3])
+    redis.call('hdel', KEYS[2], 'heir')
     redis.call('hset', KEYS[2], 'fence', fence, 'by', token, 'who', ARGV[4], 'recovered', recovered)
     forget(token)
     return {nonce, 1, fence, recovered}
@@ -94,6 +97,7 @@ redis.call('hset', KEYS[2], 'last', token)
 local heir = find_heir()
 if heir then
     redis.call('set', KEYS[1], heir, 'px', CLAIM)
+    redis.call('hset', KEYS[2], 'heir', heir)
     redis.call('rpush', ARGV[3] .. heir, 1)
     redis.call('pexpire', ARGV[3] .. heir, KEPT)
 else

@@ -8,6 +8,7 @@ sleep as long as they want; so a time-out holds whatever the server does, and an
 from __future__ import annotations
 
 import threading
+import time
 from typing import cast
 
 from ._door import Door, Mechanism, Ticket, _held
@@ -40,27 +41,35 @@ class RemoteDoor(Door):
         """Take it if it is free; whether it was.  Waits for one answer of the server."""
         if self._mutex._is_owned():  # a signal handler, or a finalizer, has interrupted this thread in here
             return False
-        ticket = Question(owner, shared=shared, direct=False)
+        return self._get(Question(owner, shared=shared, direct=False), None)
+
+    def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
+        """Take it, waiting for at most *timeout* seconds; whether it was had."""
+        if self._mutex._is_owned():
+            self._refuse_inside()
+        if timeout == 0:
+            return self.take_now(owner, shared=shared)
+        return self._get(Ticket(owner, shared=shared, direct=False), timeout)
+
+    def _get(self, ticket: Ticket, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
             with self._mutex:
-                if not all(other.once for other in self._queue):
+                if ticket.once and not all(other.once for other in self._queue):  # somebody waits
                     return False
                 self._queue.append(ticket)
                 self._advance()
             while not (ticket.granted or ticket.refused):
                 if ticket.error is not None:
                     raise ticket.error
-                ticket.sleep(None)
-        except BaseException:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                ticket.sleep(left)
+            return self.leave(ticket, None)
+        except BaseException:  # Ctrl-C: it may have come just after the lock was had
             self.leave(ticket, None, wanted=False)
             raise
-        return self.leave(ticket, None)
-
-    def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
-        """Take it, waiting for at most *timeout* seconds; whether it was had."""
-        if timeout == 0:
-            return self.take_now(owner, shared=shared)
-        return self._wait(owner, timeout, shared=shared)
 
     def _withdraw(self, ticket: Ticket) -> None:
         if ticket in self._queue:
@@ -97,9 +106,15 @@ class RemoteDoor(Door):
             LockLost: see the mechanism.
         """
         farewell = Ticket(0, shared=shared, direct=False)
-        self.part(farewell, shared=shared)
-        while not farewell.granted:
-            farewell.sleep(None)
+        try:
+            self.part(farewell, shared=shared)
+            while not farewell.granted:
+                farewell.sleep(None)
+        except KeyboardInterrupt:  # it may have come before the porter had the word
+            with self._mutex:
+                if self._farewell is farewell:
+                    self._call_porter()
+            raise
         if farewell.error is not None:
             raise farewell.error
 
@@ -118,35 +133,36 @@ class RemoteDoor(Door):
             farewell.granted = True
             farewell.wake()
             return
+        self._farewell = farewell
         self.holders = self.owner = self.depth = 0
         _held.discard(self)
-        self._farewell = farewell
         self._call_porter()
 
     # The porter.
 
     def _call_porter(self) -> None:
         """There is something to do.  Under ``_mutex``."""
-        if self._wake is not None:
-            self._wake.give()
+        if self._porter is not None:
+            if self._wake is not None:  # else it has not begun yet
+                self._wake.give()
             return
-        self._wake = Wake()
-        thread = self._porter = threading.Thread(target=self._serve, daemon=True, name="forkful-lock")
+        thread: threading.Thread | None = None
         try:
+            thread = self._porter = threading.Thread(target=self._serve, daemon=True, name="forkful-lock")
             thread.start()
-        except RuntimeError as error:  # no thread to be had
-            self._dismiss(error)
-        except BaseException:  # Ctrl-C: it may never know that it was started
-            if thread.ident is None:
+        except RuntimeError as error:
+            if thread is None or thread.ident is not None:  # of a Condition that Ctrl-C came into
+                raise
+            self._dismiss(error)  # no thread to be had
+        except BaseException:  # Ctrl-C: it may never be started, or find that it is the porter no more
+            if thread is None or thread.ident is None:
                 self._dismiss()
+                self._call_porter()
             raise
 
     def _dismiss(self, error: BaseException | None = None) -> None:
         """There is no porter any more; if for an *error*, nothing that was wanted of it will come.  Under ``_mutex``."""
-        self._porter = self._asking = None
-        if self._wake is not None:
-            self._wake.close()
-            self._wake = None
+        self._porter = self._wake = self._asking = None
         if error is not None:
             self._refuse_all(error)
             self._end_farewell(error)
@@ -160,20 +176,26 @@ class RemoteDoor(Door):
 
     def _serve(self) -> None:
         """The porter's whole life."""
+        wake: Wake | None = None
         try:
-            while self._serve_once():
+            wake = Wake()
+            while self._serve_once(wake):
                 pass
         except BaseException as error:
             with self._mutex:
                 self._dismiss(error)
             raise
+        finally:
+            if wake is not None:
+                wake.close()
 
-    def _serve_once(self) -> bool:
+    def _serve_once(self, wake: Wake) -> bool:
         """Do what is to be done first; whether there was something."""
         first: Ticket | None = None
         with self._mutex:
-            wake = self._wake
-            assert wake is not None
+            if self._porter is not threading.current_thread():  # see `_call_porter`
+                return False
+            self._wake = wake
             wake.clear()
             parts, keeps = self._farewell is not None, bool(self.holders)
             if not parts and not keeps:

@@ -18,22 +18,25 @@ class Wake:
     def __init__(self) -> None:
         self.is_given = False
         self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
 
     def fileno(self) -> int:
         """Readable while the word is given."""
         return self._reader
 
     def give(self) -> None:
-        """Say it, once."""
+        """Say it, once, or twice where Ctrl-C comes in between."""
         if not self.is_given:
-            self.is_given = True
             os.write(self._writer, b"x")
+            self.is_given = True
 
     def clear(self) -> None:
         """It was heard."""
-        if self.is_given:
-            os.read(self._reader, 1)
-            self.is_given = False
+        self.is_given = False
+        try:
+            os.read(self._reader, 100)
+        except BlockingIOError:  # nothing was said
+            pass
 
     def close(self) -> None:
         """Nobody waits any more."""
