@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from ..errors import DeadlockError
 from . import _who
+from ._folder import identify
 from ._place import Place
-from ._record import Entry, Record
+from ._record import Entry, Record, recorded_file
 
 
 class Node(NamedTuple):
@@ -29,6 +30,8 @@ class Seen(NamedTuple):
     name: str
     holder: Entry | None
     waiters: list[Entry]
+    file: tuple[int, int]  # that is locked: device and inode
+    dead: Entry | None  # who has not noted that it gave it back
 
 
 class Link(NamedTuple):
@@ -49,13 +52,14 @@ def survey_folder(folder: str) -> list[Seen]:
                 continue
             try:
                 record = Record(fd, "")
+                file = recorded_file(name) or identify(fd)
             finally:
                 os.close(fd)
-            holder = record.holder()
+            holder, dead = record.holder(), None
             if holder is not None and not _who.is_alive(holder.pid, holder.start):
-                holder = None
+                holder, dead = None, holder
             waiters = [entry for entry in record.waiters() if _who.is_alive(entry.pid, entry.start)]
-            seen.append(Seen(record.name(), holder, waiters))
+            seen.append(Seen(record.name(), holder, waiters, file, dead))
             record.close()
     return seen
 

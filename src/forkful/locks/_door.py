@@ -22,9 +22,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from ..errors import LockError, LockNotHeld
+from ..errors import DeadlockError, LockError, LockNotHeld
 from . import _who
 from ._anonymous import Making
+from ._deaf import deaf_threads
 from ._place import Place
 
 LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
@@ -169,16 +170,19 @@ class Door:
         """
         return self.mechanism.is_patient and self._porter_shares == shared
 
-    def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
+    def take(self, owner: int, timeout: float | None, *, shared: bool = False, aside: bool = False) -> bool:
         """Take it, waiting for at most *timeout* seconds; whether it was had.
+
+        Args:
+            aside: never at the mechanism in this thread; what threads that starts are deaf then.
 
         Raises:
             DeadlockError: it never could be.
         """
-        if self.take_now(owner, shared=shared):
+        if not aside and self.take_now(owner, shared=shared):
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
-        ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
+        ticket = Ticket(owner, shared=shared, direct=timeout is None and not aside and not _holds_any(owner))
         look = None if ticket.direct else time.monotonic() + LOOK_S
         listed: Any = None
         try:
@@ -197,7 +201,7 @@ class Door:
                 if look is not None and now >= look:
                     look = None
                     listed = listed or self.mechanism.enlist(owner)
-                    self.mechanism.check_deadlock(owner, for_ever=deadline is None)
+                    self.check_deadlock(ticket, for_ever=deadline is None)
                 until = min((when for when in (deadline, look) if when is not None), default=None)
                 ticket.sleep(None if until is None else max(0.0, until - now))
         except BaseException:
@@ -214,6 +218,15 @@ class Door:
             listed = self.mechanism.enlist(ticket.owner)
             self._advance()
             return listed
+
+    def check_deadlock(self, ticket: Ticket, *, for_ever: bool) -> None:
+        """As the mechanism's; but who was given the lock meanwhile is not waiting for itself."""
+        try:
+            self.mechanism.check_deadlock(ticket.owner, for_ever=for_ever)
+        except DeadlockError:
+            with self._mutex:
+                if not ticket.granted:
+                    raise
 
     def _refuse_inside(self) -> NoReturn:
         """A signal handler that has interrupted its own thread in here cannot wait: what it waits for is below it."""
@@ -268,7 +281,8 @@ class Door:
         thread = threading.Thread(target=self._carry, args=(shared,), daemon=True, name="forkful-lock")
         self._porter, self._porter_shares = thread, shared
         try:
-            thread.start()
+            with deaf_threads():
+                thread.start()
         except RuntimeError as error:  # no thread to be had
             self._porter = None
             self._refuse_all(error)

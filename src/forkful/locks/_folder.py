@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import struct
 import tempfile
 
 from ..errors import LockError, UnsafeFilesystem
@@ -34,6 +36,8 @@ _UNSAFE = {
     "fuse.juicefs": "other hosts may not see it",
 }
 _CURE = "use a path on a local disk, or a lock at redis:// or postgresql://"
+
+_GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION: not in the standard library
 
 _safe: set[int] = set()  # devices that were looked at
 _folders: dict[str, str] = {}  # that were looked at, by what was asked for
@@ -118,16 +122,16 @@ _REFUSALS = {
     errno.ELOOP: "is a symbolic link, which could lead two processes to two files; name the file itself",
     errno.EISDIR: "is a directory; name a file in it",
     errno.ENOENT: "cannot be made: its directory does not exist; make that first",
-    errno.ENOTDIR: "cannot be made: what should be its directory is a file",
+    errno.ENOTDIR: "cannot be made: what should be its directory is a file; name another one",
     errno.EACCES: "cannot be opened: permission is denied; name a file in a directory that you may write to",
     errno.EPERM: "cannot be opened: permission is denied; name a file in a directory that you may write to",
     errno.EROFS: "cannot be made: its file system is read-only; name one elsewhere",
-    errno.ENOSPC: "cannot be made: the disk is full",
-    errno.EDQUOT: "cannot be made: your disk quota is used up",
-    errno.EMFILE: "cannot be opened: this process has no descriptor left (`ulimit -n`)",
-    errno.ENFILE: "cannot be opened: the machine has no open files left",
-    errno.ENAMETOOLONG: "has a name that is too long",
-    errno.ENXIO: "is not a regular file",
+    errno.ENOSPC: "cannot be made: the disk is full; make room there",
+    errno.EDQUOT: "cannot be made: your disk quota is used up; make room there",
+    errno.EMFILE: "cannot be opened: this process has no descriptor left; close some, or raise `ulimit -n`",
+    errno.ENFILE: "cannot be opened: the machine has no open files left; close some, or raise fs.file-max",
+    errno.ENAMETOOLONG: "has a name that is too long; name a shorter one",
+    errno.ENXIO: "is not a regular file; name another one",
 }
 
 
@@ -150,7 +154,7 @@ def open_file(path: str, *, create: bool = True) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT and not create:
             raise
-        problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror})")
+        problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror}); name another one")
         raise LockError(f"lock file {path} {problem}", lock=path) from error
     try:
         found = os.fstat(fd)
@@ -167,6 +171,15 @@ def identify(fd: int) -> tuple[int, int]:
     """Device and inode of the file behind *fd*: which file it is, whatever it is called."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
+
+
+def generation_of(fd: int) -> int:
+    """What tells the file behind *fd* from those that had its inode before; 0 where the file system does not."""
+    try:
+        (number,) = struct.unpack("q", fcntl.ioctl(fd, _GET_GENERATION, bytes(8)))
+    except OSError:
+        return 0
+    return int(number)
 
 
 def leads_to(path: str, file: tuple[int, int]) -> bool:

@@ -19,9 +19,13 @@ def check_timeout(timeout: Any) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout must be a number of seconds, or None for no limit, not {timeout!r}")
-    if math.isnan(timeout):
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        raise ValueError("timeout is more seconds than a float can tell; say None for no limit") from None
+    if math.isnan(seconds):
         raise ValueError("timeout must be a number of seconds, not nan")
-    return max(0.0, float(timeout))
+    return max(0.0, seconds)
 
 
 class AsyncBlocks:

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import cast
 
+from ._deaf import deaf_threads
 from ._door import Door, Mechanism, Ticket, _held
 from ._server import ServerLock, Wake
 
@@ -43,8 +44,8 @@ class RemoteDoor(Door):
             return False
         return self._get(Question(owner, shared=shared, direct=False), None)
 
-    def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
-        """Take it, waiting for at most *timeout* seconds; whether it was had."""
+    def take(self, owner: int, timeout: float | None, *, shared: bool = False, aside: bool = True) -> bool:
+        """Take it, waiting for at most *timeout* seconds; whether it was had.  Always *aside*."""
         if self._mutex._is_owned():
             self._refuse_inside()
         if timeout == 0:
@@ -149,7 +150,8 @@ class RemoteDoor(Door):
         thread: threading.Thread | None = None
         try:
             thread = self._porter = threading.Thread(target=self._serve, daemon=True, name="forkful-lock")
-            thread.start()
+            with deaf_threads():
+                thread.start()
         except RuntimeError as error:
             if thread is None or thread.ident is not None:  # of a Condition that Ctrl-C came into
                 raise

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _who
+from ._deaf import deaf_threads
 from ._door import LOOK_S, Door, Ticket
 from ._remote_door import RemoteDoor
 
@@ -31,7 +32,7 @@ async def take_async(door: Door, *, shared: bool = False) -> bool:
             if look is not None and time.monotonic() >= look:
                 look = None
                 listed = listed or door.mechanism.enlist(owner)
-                door.mechanism.check_deadlock(owner, for_ever=False)  # a callback may release it
+                door.check_deadlock(ticket, for_ever=False)  # a callback may release it
             try:
                 async with asyncio.timeout(None if look is None else max(0.0, look - time.monotonic())):
                     await woken.wait()
@@ -84,7 +85,8 @@ async def take_in_thread(take: Callable[[], object], give_back: Callable[[], obj
             if failure is None:
                 give_back()
 
-    threading.Thread(target=run, name="forkful-lock", daemon=True).start()
+    with deaf_threads():
+        threading.Thread(target=run, name="forkful-lock", daemon=True).start()
     try:
         await done
     except asyncio.CancelledError:

@@ -21,7 +21,7 @@ own: tuple[int, int] | None = None  # pid and start of this process, once it is 
 class Holder(NamedTuple):
     """Who holds a lock, as `Lock.holder` found it; the process was alive then."""
 
-    pid: int
+    pid: int  # 0: somebody who is not known
     host: str
     thread: int | None  # its number in the kernel; None for a task of asyncio, or where only the process is known
     since: float | None  # seconds since the epoch; None where only the process is known
@@ -30,6 +30,8 @@ class Holder(NamedTuple):
 
     def describe(self) -> str:
         """In words, for messages."""
+        if not self.pid:
+            return "somebody who is not known"
         state = ", which is stopped" if self.stopped else ""
         return f"pid {self.pid} ({shorten(self.command)}){state}"
 
@@ -99,3 +101,8 @@ def describe_holder(pid: int, owner: int | None = None, since: int | None = None
     thread = None if owner is None else thread_of(owner)
     when = None if since is None else since / 1e9
     return Holder(pid, socket.gethostname(), thread, when, command_of(pid), processes.is_stopped(pid))
+
+
+def nobody_known() -> Holder:
+    """Somebody of this machine holds it, and cannot be told."""
+    return Holder(0, socket.gethostname(), None, None, "", stopped=False)
