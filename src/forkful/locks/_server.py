@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 
@@ -19,24 +20,23 @@ class Wake:
         self.is_given = False
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
 
     def fileno(self) -> int:
         """Readable while the word is given."""
         return self._reader
 
     def give(self) -> None:
-        """Say it, once, or twice where Ctrl-C comes in between."""
-        if not self.is_given:
+        """Say it; again, where Ctrl-C may have come in between."""
+        self.is_given = True  # before whoever waits looks at it
+        with contextlib.suppress(BlockingIOError):  # said often enough
             os.write(self._writer, b"x")
-            self.is_given = True
 
     def clear(self) -> None:
         """It was heard."""
         self.is_given = False
-        try:
-            os.read(self._reader, 100)
-        except BlockingIOError:  # nothing was said
-            pass
+        with contextlib.suppress(BlockingIOError):  # nothing was said
+            os.read(self._reader, 1 << 16)
 
     def close(self) -> None:
         """Nobody waits any more."""
