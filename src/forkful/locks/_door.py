@@ -80,6 +80,8 @@ class Mechanism(Protocol):
 class Door:
     """What a process has of one lock."""
 
+    is_remote = False  # who takes or releases it waits for a server: see `_remote_door`
+
     def __init__(self, mechanism: Mechanism, what: str) -> None:
         self.mechanism = mechanism
         self.what = what  # for messages
@@ -344,12 +346,13 @@ class Door:
         if self._mutex._is_owned():
             self._refuse_inside()
         with self._mutex:
-            if not self.holders or shared != self._shares:
-                way = "" if not self.holders else " to read" if shared else " to write"
-                raise LockNotHeld(
-                    f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
-                )
+            self._check_held(shared=shared)
             self._give_back()
+
+    def _check_held(self, *, shared: bool) -> None:
+        if not self.holders or shared != self._shares:
+            way = "" if not self.holders else " to read" if shared else " to write"
+            raise LockNotHeld(f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what)
 
     def _give_back(self) -> None:
         if self.holders > 1:

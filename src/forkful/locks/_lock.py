@@ -41,13 +41,17 @@ class AsyncBlocks:
         """Give it back."""
         raise NotImplementedError
 
+    async def release_async(self) -> None:
+        """`release` in a coroutine: where a server is to be told of it, the event loop goes on meanwhile."""
+        self.release()
+
     async def __aenter__(self) -> bool:
         return await self.acquire_async()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        await self.release_async()
 
 
 class Blocks(AsyncBlocks):
@@ -212,12 +216,18 @@ class Lock(Base, Blocks):
         """
         self._door.give_back()
 
+    async def release_async(self) -> None:
+        """`release` in a coroutine: where a server is to be told of it, the event loop goes on meanwhile."""
+        from ._waiting import give_back_async  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+
+        await give_back_async(self._door)
+
     async def acquire_async(self) -> bool:
         """`acquire` in a coroutine: the event loop goes on meanwhile, and other tasks of it are excluded too.
 
         For a limit, use ``asyncio.timeout``: a wait that is cancelled leaves nothing behind.
         """
-        from ._waiting import take_async  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+        from ._waiting import take_async  # as above
 
         return await take_async(self._door)
 
@@ -276,9 +286,20 @@ class RLock(Base, Blocks):
         Raises:
             LockError: this thread, or task, does not hold it; also a ``RuntimeError`` and a ``ValueError``.
         """
+        if self._leave():
+            self._door.give_back()
+
+    async def release_async(self) -> None:
+        """`release` in a coroutine, as `Lock.release_async`."""
+        from ._waiting import give_back_async  # as in `Lock`
+
+        if self._leave():
+            await give_back_async(self._door)
+
+    def _leave(self) -> bool:
+        """Once less; whether that was the last time."""
         door = self._door
         if not door.depth or door.owner != _who.current():
             raise LockNotHeld(f"{door.what} is not held by this thread, so it cannot be released", lock=door.what)
         door.depth -= 1
-        if not door.depth:
-            door.give_back()
+        return not door.depth

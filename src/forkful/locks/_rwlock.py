@@ -41,6 +41,12 @@ class Side(Blocks):
         """
         self._door.give_back(shared=self._shared)
 
+    async def release_async(self) -> None:
+        """`release` in a coroutine, as `Lock.release_async`."""
+        from ._waiting import give_back_async  # as above
+
+        await give_back_async(self._door, shared=self._shared)
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("one side of an RWLock cannot be pickled: send the RWLock, and call read() or write() there")
 

@@ -25,9 +25,12 @@ class Ticket:
         "look",
         "noted",
         "owner",
+        "refused",
         "shared",
         "turn",
     )
+
+    once = False  # whether it leaves if the lock is not free: see `_remote_door`
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Ticket:
         self.direct = direct  # it will wait at the mechanism in its own thread
         self.turn = False  # it is to do so now
         self.granted = False
+        self.refused = False  # it asked once, and the lock was not free
         self.error: BaseException | None = None
         self._notify = notify
         self._sleeping = threading.Lock()

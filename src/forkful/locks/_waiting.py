@@ -11,13 +11,14 @@ from typing import Any
 from . import _who
 from ._deaf import deaf_threads
 from ._door import Door
+from ._remote_door import RemoteDoor
 from ._ticket import Ticket
 
 
 async def take_async(door: Door, *, shared: bool = False) -> bool:
     """`Door.take`, without a limit, for the task that runs: tasks exclude each other as threads do."""
     owner = _who.current()
-    if door.take_now(owner, shared=shared):
+    if not door.is_remote and door.take_now(owner, shared=shared):  # a server's answer is waited for in line
         return True
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
@@ -41,6 +42,21 @@ async def take_async(door: Door, *, shared: bool = False) -> bool:
         door.leave(ticket, listed, wanted=False)
         raise
     return door.leave(ticket, listed)
+
+
+async def give_back_async(door: Door, *, shared: bool = False) -> None:
+    """`Door.give_back`; while a server is told of it, the event loop goes on."""
+    if not isinstance(door, RemoteDoor):
+        door.give_back(shared=shared)
+        return
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    farewell = Ticket(0, shared=shared, direct=False, notify=lambda: loop.call_soon_threadsafe(woken.set))
+    door.part(farewell, shared=shared)
+    while not farewell.granted:
+        await woken.wait()
+    if farewell.error is not None:
+        raise farewell.error
 
 
 async def take_in_thread(take: Callable[[], object], give_back: Callable[[], object]) -> None:
