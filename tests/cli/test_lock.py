@@ -7,6 +7,8 @@ import json
 import os
 import pty
 import re
+import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -78,12 +80,15 @@ def listed(shell: Shell) -> list[dict[str, Any]]:
         ([""], 127),
         (["."], 126),
         (["./data"], 126),
+        (["./odd"], 126),
     ],
 )
 def test_exit_codes(shell: Shell, words: list[str], code: int) -> None:
     (shell.directory / "plain").write_text("exit $1\n")
     (shell.directory / "plain").chmod(0o755)
     (shell.directory / "data").write_text("exit 0\n")
+    (shell.directory / "odd").write_text("#!/no/such/interpreter\n")
+    (shell.directory / "odd").chmod(0o755)
     done = shell.run("lock", "name", "--", *words)
     assert (done.returncode, done.stdout) == (code, "")
     said = {127: f"forkful: {words[0]}: there is no such command; ", 126: f"forkful: {words[0]}: cannot be started ("}
@@ -185,6 +190,35 @@ def test_lock_that_was_lost(shell: Shell) -> None:
         assert "f.lock' was lost: its file" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "way", ["{}", "sh -c '{}; true'", "bash -c '{}; true'", sys.executable + " -c 'import os; os.system(\"{}\")'"]
+)
+def test_holder_waits_for_us(shell: Shell, way: str) -> None:
+    """It would be so for ever."""
+    forkful = f"{sys.executable} -m forkful lock"
+    words = shlex.split(way.format(f"{forkful} name -- echo never"))
+    done = shell.run("lock", "name", "--", *words)
+    assert done.stdout == ""
+    assert re.match(
+        r"forkful: lock 'name' can never be had: pid \d+ \(.*\) has it, and waits for the end of this command; "
+        r"leave the inner `forkful lock` out, or name another lock\n",
+        done.stderr,
+    )
+    assert done.returncode in {0, 2}  # as the command between makes it
+
+
+def test_holder_is_an_ancestor_that_goes_on(shell: Shell) -> None:
+    """It is waited for."""
+    os.mkfifo(shell.directory / "fifo")
+    script = f"{sys.executable} -m forkful lock name -- echo had & read line <fifo"
+    with shell.start("lock", "name", "--", "sh", "-c", script) as process:
+        while not (found := listed(shell)) or not found[0]["waiters"]:  # no event tells that another process waits
+            pass
+        (shell.directory / "fifo").write_text("end\n")
+        assert process.communicate(timeout=60) == ("had\n", "")
+    assert process.returncode == 0
+
+
 # Deaths.
 
 
@@ -196,12 +230,17 @@ def test_holder_killed(shell: Shell) -> None:
         process.kill()
         process.wait()
         assert flock(shell, "-n", "f.lock", "true") == 1
-        assert [lock["lock"] for lock in listed(shell)] == [str(shell.directory / "f.lock")]
+        (seen,) = listed(shell)
+        assert seen["lock"] == str(shell.directory / "f.lock")
+        assert seen["holder"]["command"] == "sh -c echo begun; read line <fifo"
+        assert "(sh -c echo begun; read line <fifo) has it" in shell.run("lock", "-n", "./f.lock", "--", "true").stderr
         out.write_text("end\n")
         assert process.stdout is not None
         assert process.stdout.read() == ""  # it has ended
     done = shell.run("lock", "./f.lock", "--timeout", "1m", "--", "true")
-    words = f"who held lock '{shell.directory / 'f.lock'}' before was killed; what it protects may be half done"
+    words = (
+        f"the holder before ended while it held lock '{shell.directory / 'f.lock'}'; what it protects may be half done"
+    )
     assert (done.returncode, done.stderr) == (0, f"forkful: {words}\n")
     assert shell.run("lock", "./f.lock", "--", "true").stderr == ""
 
@@ -299,6 +338,29 @@ def test_ctrl_c_at_a_terminal(shell: Shell, own_group: bool, code: int) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
 
 
+def test_terminal_goes_away(shell: Shell) -> None:
+    """The kernel tells the session's leader alone, so it is passed on."""
+    script = "trap 'echo $$ >hung; exit 5' HUP; echo begun; while :; do read line <fifo; done"
+    os.mkfifo(shell.directory / "fifo")
+    pid, leader = pty.fork()
+    if not pid:
+        os.chdir(shell.directory)
+        os.execv(sys.executable, [sys.executable, "-m", "forkful", "lock", "name", "--", "sh", "-c", script])
+    with open(leader, "r+b", buffering=0) as terminal:
+        _read_until(terminal, b"begun")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    assert (shell.directory / "hung").exists()
+
+
+def test_death_by_ctrl_c_is_ours_too(shell: Shell) -> None:
+    """Else a shell would go on with its loop: it asks what its child died of, not what that returned."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        done = shell.run("lock", "name", "--", "sh", "-c", f"kill -{int(number)} $$")
+        assert (done.returncode, done.stderr) == (-number, "")
+        assert shell.run("lock", "name", "-n", "--", "true").stderr == ""  # it was given back before
+    assert shell.run("lock", "name", "--", "sh", "-c", "exit 130").returncode == 130
+
+
 # What is listed.
 
 
@@ -340,6 +402,33 @@ def test_list_makes_no_files(shell: Shell) -> None:
     assert not (shell.directory / "gone").exists()
 
 
+@pytest.mark.parametrize("name", ["n" * 500, "a\udcffb", "./" + "d" * 200 + "/" + "d" * 200 + "/" + "n" * 200])
+def test_list_of_odd_names(shell: Shell, name: str) -> None:
+    """Also where readers share it, who are not on record."""
+    (shell.directory / name).parent.mkdir(parents=True, exist_ok=True)
+    with held(shell, "--shared", name, *HOLD) as process:
+        before = sorted(shell.directory.iterdir())
+        assert [lock["holder"]["pid"] for lock in listed(shell)] == [process.pid]
+        assert shell.run("lock", "--list").stderr == ""
+        assert sorted(shell.directory.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_list_without_standard_output(shell: Shell, arguments: tuple[str, ...]) -> None:
+    """There is nobody to tell, as with ``>&-``."""
+    with held(shell, "name", *HOLD):
+        done = shell.run("lock", "--list", *arguments, stdout=None, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_directory_of_the_lock_is_moved(shell: Shell) -> None:
+    """The lock is lost, and the command's exit code is not."""
+    (shell.directory / "d").mkdir()
+    done = shell.run("lock", "./d/f", "--", "sh", "-c", "mv d e; exit 3")
+    assert done.returncode == 3
+    assert re.fullmatch(r"forkful: lock '.*/d/f' was lost: its file, .*; leave the file where it is\n", done.stderr)
+
+
 # What is asked for wrongly.
 
 
@@ -358,7 +447,24 @@ def test_list_makes_no_files(shell: Shell) -> None:
         (["./link", "--", "ls"], "lock file {here}/link is a symbolic link, which could lead "),
         (["name", "-n", "-w", "1", "--", "ls"], "--no-wait and --timeout contradict each other; say one"),
         (["name", "-w", "soon", "--", "ls"], "--timeout: 'soon' is not a time; write 30s"),
-        (["name", "-E", "300", "--", "ls"], "--conflict-exit-code: 300 is not in the range 0<=x<=255; see"),
+        (
+            ["name", "-E", "300", "--", "ls"],
+            "--conflict-exit-code: '300' is not an exit code; write a number from 0 to",
+        ),
+        (
+            ["name", "-E", "abc", "--", "ls"],
+            "--conflict-exit-code: 'abc' is not an exit code; write a number from 0 to",
+        ),
+        (
+            ["name", "-w", "0", "--", "ls"],
+            "--timeout: '0' is no time to wait for; write more than zero, such as 30s or 5m, or ",
+        ),
+        (["redis://127.0.0.1:1/x", "--", "ls"], "lock 'redis://127.0.0.1:1/x': Redis at 127.0.0.1:1 does not answer ("),
+        (["./" + "n" * 300, "--", "ls"], "lock file {here}/nnnnnnn"),
+        (
+            ["./work.py/x", "--", "ls"],
+            "lock file {here}/work.py/x cannot be made: what should be its directory is a file; ",
+        ),
         (["--list", "name"], "--list shows all locks; leave NAME and COMMAND out"),
         (["--list", "--", "ls"], "--list shows all locks; leave NAME and COMMAND out"),
         (["--json"], "--json is a form of --list; say both"),
@@ -375,6 +481,26 @@ def test_usage_errors(
     assert out == ""
     assert err.startswith(f"forkful: {message.format(here=shell.directory)}")
     assert re.fullmatch(r"forkful: .+; .+\n", err)
+
+
+def test_working_directory_is_removed(shell: Shell) -> None:
+    (shell.directory / "gone").mkdir()
+    program = "import os, sys; from forkful.cli import main; os.rmdir('../gone'); sys.exit(main(sys.argv[1:]))"
+    for name, code in [("./x", 2), ("x", 0)]:
+        (shell.directory / "gone").mkdir(exist_ok=True)
+        words = [sys.executable, "-c", program, "lock", name, "--", "true"]
+        done = subprocess.run(words, cwd=shell.directory / "gone", capture_output=True, text=True, check=False)
+        said = "forkful: the working directory was removed; change to another one\n" if code else ""
+        assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_few_descriptors(shell: Shell) -> None:
+    """The command has the lock all the same."""
+    limit = (20, 20)
+    done = shell.run(
+        "lock", "name", "--", "echo", "ran", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 
 
 def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
@@ -399,3 +525,10 @@ def test_completion(shell: Shell) -> None:
     assert "plain,--timeout" in complete("lock", "--t")
     with held(shell, "stock", *HOLD):
         assert complete("lock", "st") == ["plain,stock", "file,st"]
+
+
+def test_it_imports_nothing_needlessly() -> None:
+    """The pool, and modules of the library that cost milliseconds each: a lock in a shell's loop is taken often."""
+    program = "import sys; from forkful.cli import main; main(['lock', 'a', '--', 'true']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"forkful.pool", "asyncio", "tempfile", "concurrent.futures"} & set(done.stdout.split())

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,14 @@ def count(lock: Lock, path: str, times: int) -> None:
             file.write_text(str(number + 1))
 
 
+def hold_again_and_again(lock: Lock, seconds: float) -> None:
+    """Take it, have it for a while, and take it again at once."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with lock:
+            time.sleep(0.05)
+
+
 def fork(lock: Lock) -> list[Any]:
     """Whether a forked child got the lock, and whether it could release it."""
     reader, writer = os.pipe()
@@ -116,6 +125,7 @@ def main() -> None:
         "fence": lambda: lock.fence,
         "recovered": lambda: lock.recovered,
         "count": lambda path, times: count(lock, path, times),
+        "hold_again_and_again": lambda seconds: hold_again_and_again(lock, seconds),
         "fork": lambda: fork(lock),
         "fork_sleeper": fork_sleeper,
     }

@@ -5,6 +5,7 @@ None is in our tree of processes, where the check for leaks would find it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import select
@@ -12,8 +13,11 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
+
+import psutil
 
 PASSWORD = "pa:ss@wo/rd"  # what a URL has to quote
 
@@ -66,6 +70,19 @@ def start_away(command: list[str], ready: str) -> None:
     starter.wait()
 
 
+@contextlib.contextmanager
+def stopped(pids: Iterable[int]) -> Iterator[None]:
+    """Meanwhile those processes do nothing, and the kernel takes what is sent to them."""
+    stopped = list(pids)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
 class RedisServer:
     """``redis-server``, which remembers nothing when it is started anew."""
 
@@ -86,6 +103,10 @@ class RedisServer:
         """Without a word."""
         os.kill(self._pid, signal.SIGKILL)
         wait_for_end(self._pid)
+
+    def stopped(self) -> contextlib.AbstractContextManager[None]:
+        """Meanwhile it says nothing."""
+        return stopped([self._pid])
 
     def url(self, name: str, options: str = "", *, password: str = PASSWORD) -> str:
         """Of a lock."""
@@ -136,6 +157,11 @@ class PostgresServer:
     def stop(self) -> None:
         """For good."""
         self._run("pg_ctl", "-D", "data", "-w", "-m", "immediate", "stop")
+
+    def stopped(self) -> contextlib.AbstractContextManager[None]:
+        """Meanwhile no process of it says anything."""
+        first = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        return stopped([first, *(child.pid for child in psutil.Process(first).children())])
 
     def url(self, name: str, options: str = "", *, password: str = PASSWORD, port: int = 0) -> str:
         """Of a lock."""

@@ -1,4 +1,4 @@
-"""Another program that takes and gives back a lock as it is told."""
+"""Another program that takes and gives back a lock as it is told; and forked children."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 WATCHDOG = 60.0
@@ -128,3 +129,31 @@ class Contender:
         """SIGKILL; what it has forked lives on."""
         self._process.kill()
         self._process.wait(WATCHDOG)
+
+
+@contextlib.contextmanager
+def forked(work: Callable[[], object]) -> Iterator[int]:
+    """A forked child that does *work*; its exit code is 0, or 1 where that raised, or -n where signal n ended it."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    try:
+        yield pid
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+
+
+def end_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run(work: Callable[[], object]) -> int:
+    """Do *work* in a forked child."""
+    with forked(work) as pid:
+        return end_of(pid)

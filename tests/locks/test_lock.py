@@ -10,6 +10,8 @@ import pickle
 import select
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,8 +22,11 @@ import pytest
 import forkful
 from forkful import Lock, RLock
 from forkful.errors import DeadlockError, LockError, LockLost
+from forkful.locks import _file, _kernel, _who
+from forkful.locks._record import OWNER, PID, START, Entry, record_name
+from forkful.locks._shell import list_locks
 
-from .support import WATCHDOG, Contender
+from .support import WATCHDOG, Contender, run
 
 Start = type[Contender]
 
@@ -213,6 +218,70 @@ def test_holder(contend: Start) -> None:
         assert (own.pid, own.thread) == (os.getpid(), threading.get_native_id())
 
 
+def test_holder_is_who_has_it_not_who_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``flock 9`` in a shell has ended; and its number, or a dead holder's, may be somebody else's by now."""
+    path = tmp_path / "a.lock"
+    command = ["sh", "-c", f"exec 9>{path}; flock 9; echo begun; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"begun\n"
+        holder, file = Lock(path).holder(), (path.stat().st_dev, path.stat().st_ino)
+        assert holder is not None
+        assert holder.pid == shell.pid
+        monkeypatch.setattr(_kernel, "_find_askers", lambda *_: [os.getpid()])
+        for noted in (None, Entry(os.getpid(), 1, 1, 1)):
+            holder = _kernel.find_holder(file, noted)
+            assert holder is not None
+            assert holder.pid == shell.pid
+        monkeypatch.setattr(_kernel, "_processes", list)
+        holder = _kernel.find_holder(file, None)
+        assert holder is not None
+        assert (holder.pid, holder.describe()) == (0, "somebody who is not known")
+        shell.communicate(b"\n")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_inode_of_a_file_that_has_gone(
+    told: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on record of that one is not told of another, whether the file system tells them apart or not."""
+    if not told:
+        monkeypatch.setattr(_file, "generation_of", lambda _: 0)
+    gone, path = tmp_path / "gone", tmp_path / "path"
+    assert run(lambda: Lock(gone).acquire() and os._exit(0)) == 0
+    record = folder / record_name((gone.stat().st_dev, gone.stat().st_ino))
+    gone.unlink()
+    path.touch()
+    record.rename(folder / record_name((path.stat().st_dev, path.stat().st_ino)))
+    lock = Lock(path)
+    with lock:
+        assert not lock.recovered
+        assert [listed.name for listed in list_locks()] == [str(path)]
+
+
+def test_two_names_of_one_file(folder: Path, tmp_path: Path) -> None:
+    """They are one lock, on one record."""
+    path, other = tmp_path / "path", tmp_path / "other"
+    assert run(lambda: Lock(path).acquire() and os._exit(0)) == 0
+    os.link(path, other)
+    lock = Lock(other)
+    with lock:
+        assert lock.recovered
+        assert [listed.name for listed in list_locks()] == [str(path)]
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "RWLock"])
+def test_locked(kind: str, contend: Start) -> None:
+    """By anybody, this process or another."""
+    other, lock = contend(), getattr(forkful, kind)("a")
+    assert not lock.locked()
+    other("take Lock('a')")
+    assert lock.locked()
+    other("give Lock('a')")
+    with Lock("a"):
+        assert lock.locked()
+
+
 def test_fence(contend: Start) -> None:
     """It grows with each acquisition, whoever it is."""
     other, lock = contend(), Lock("a")
@@ -380,19 +449,52 @@ def test_task_waits_for_another_program(contend: Start) -> None:
 
 
 def test_deadlock_of_two_programs(contend: Start) -> None:
-    """One that waits for the other, which waits for it, is told."""
+    """One that waits for the other, which waits for it, is told; the other gets on.  Of several pairs at once, each so."""
+    pairs = [(contend(), contend(), f"Lock('a{number}')", f"Lock('b{number}')") for number in range(4)]
+    for one, two, first, second in pairs:
+        one(f"take {first}")
+        two(f"take {second}")
+        one.tell(f"take {second}")
+        two.tell(f"take {first}")
+    for one, two, first, second in pairs:
+        ready = select.select([one, two], [], [], WATCHDOG)[0]
+        victim, other, held = (one, two, first) if one in ready else (two, one, second)
+        kind, text = victim.answer().split(" ", 1)
+        assert kind == "DeadlockError"
+        assert f"held by pid {other.pid}" in text
+        assert "which waits for lock" in text
+        victim(f"give {held}")
+        assert other.answer() == "True"
+
+
+def test_deadlock_whose_last_one_is_stopped(contend: Start) -> None:
+    """Another one is told in its stead."""
     one, two = contend(), contend()
     one("take Lock('a')")
     two("take Lock('b')")
     one.tell("take Lock('b')")
+    two.await_waiter("Lock('b')")
     two.tell("take Lock('a')")
-    ready = select.select([one, two], [], [], WATCHDOG)[0]
-    assert ready
-    for contender in ready:  # whichever has found it first, or both
-        kind, text = contender.answer().split(" ", 1)
-        assert kind == "DeadlockError"
-        assert f"pid {(two if contender is one else one).pid}" in text
-        assert "which waits for lock" in text
+    reader = Lock("a")
+    while not reader._door.mechanism._open().waiters():  # type: ignore[attr-defined]  # nothing else tells of it
+        time.sleep(0.001)
+    two.signal(signal.SIGSTOP)
+    try:
+        assert one.answer().startswith("DeadlockError")
+    finally:
+        two.signal(signal.SIGCONT)
+
+
+def test_whoever_has_a_time_out_is_in_no_deadlock(contend: Start) -> None:
+    """It leaves by itself, with False, and the other one gets what it waits for."""
+    one, two = contend(), contend()
+    one("take Lock('a')")
+    two("take Lock('b')")
+    one.tell("run lock(\"Lock('b')\").acquire(timeout=1.8)")
+    two.tell("take Lock('a')")
+    assert one.answer() == "False"
+    one("give Lock('a')")
+    assert two.answer() == "True"
 
 
 def test_deadlock_with_oneself(contend: Start) -> None:
@@ -426,6 +528,90 @@ def test_deadlock_of_two_threads() -> None:
         thread.join()
     assert errors
     assert "another thread of this process" in str(errors[0])
+
+
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_it_is_had_while_a_deadlock_is_looked_for(way: str, contend: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has it by then is seen to hold what it waits for; that is no deadlock."""
+    other, lock, another = contend(), Lock("a"), Lock("b")
+    other("take Lock('a')")
+
+    def look(*_: object, blocks: bool) -> None:
+        other("give Lock('a')")
+        while not lock._door.holders:
+            time.sleep(0.001)  # nothing else tells of it
+        raise DeadlockError(f"{blocks}")
+
+    monkeypatch.setattr(lock._door.mechanism, "check_deadlock", look)
+    if way == "task":
+        assert asyncio.run(lock.acquire_async())
+    else:
+        with another:
+            assert lock.acquire()
+    lock.release()
+
+
+_TASKS = """
+import asyncio
+from forkful import Lock
+from forkful.errors import DeadlockError
+
+lock = Lock("a{number}")
+
+async def hold():
+    async with lock:
+        await asyncio.sleep(3600)
+
+async def main():
+    {steps}
+
+try:
+    asyncio.run(main())
+except DeadlockError as error:
+    print(error)
+"""
+
+
+_DEADLOCKS_OF_TASKS = [
+    ("async with lock:\n        async with lock: pass", "this very task"),
+    ("with lock:\n        async with lock: pass", "this very task"),
+    ("with lock:\n        with lock: pass", "this very task"),
+    (
+        "task = asyncio.create_task(hold())\n    await asyncio.sleep(0)\n    with lock: pass",
+        "another task of the event loop",
+    ),
+    ("asyncio.get_running_loop().call_soon(lock.acquire)\n    async with lock: await asyncio.sleep(0)", "another task"),
+]
+
+
+def test_deadlock_of_tasks() -> None:
+    """One that waits for itself, and a thread that stops the loop of the task which it waits for."""
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", _TASKS.format(number=number, steps=steps)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number, (steps, _) in enumerate(_DEADLOCKS_OF_TASKS)
+    ]
+    for number, (program, (_, text)) in enumerate(zip(programs, _DEADLOCKS_OF_TASKS, strict=True)):
+        with program:
+            said = program.communicate(timeout=WATCHDOG)[0]
+        assert f"lock 'a{number}' is held by {text}" in said
+
+
+def test_numbers_of_an_owner_that_died_are_ours() -> None:
+    """As after the restart of a container.  Whoever has the lock by now may not have noted it: ``flock(1)``, a reader."""
+    mechanism: Any = Lock("a")._door.mechanism
+
+    async def look() -> Any:
+        owner = _who.current()
+        record = mechanism._open()
+        record.words[START], record.words[OWNER], record.words[PID] = 1, owner, os.getpid()
+        return mechanism.check_deadlock(owner, blocks=False)
+
+    assert asyncio.run(look()) is None
 
 
 def test_waiting_for_a_holder_is_no_deadlock(contend: Start) -> None:
@@ -513,6 +699,30 @@ def test_a_forked_child_unwinds(contend: Start) -> None:
             raise SystemExit
 
 
+def test_owner_that_has_ended(contend: Start) -> None:
+    """A thread that has not released it: said of all locks, an error where nobody is left who could."""
+    lock = RLock("a")
+    thread = threading.Thread(target=lock.acquire)
+    thread.start()
+    thread.join()
+    holder = lock.holder()
+    assert holder is not None
+    assert holder.ended
+    assert "whose thread has ended" in holder.describe()
+    with pytest.raises(DeadlockError, match="has ended without releasing it"):
+        lock.acquire()
+    assert not lock.acquire(timeout=0.01)
+    Lock("a").release()  # a lock of any other kind is anybody's to release
+    other = contend()
+    other(
+        "run [setattr(__import__('builtins'), 't', __import__('threading').Thread(target=Lock('a').acquire)), t.start()]"
+    )
+    other("run t.join()")
+    assert other("take Lock('a')").startswith(
+        "DeadlockError lock 'a' is held by a thread of this process that has ended"
+    )
+
+
 # The file.
 
 
@@ -597,6 +807,44 @@ def test_folder_of_others(folder: Path) -> None:
         Lock("a")
 
 
+def test_folder_that_is_relative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each directory would have locks of its own."""
+    monkeypatch.setenv("FORKFUL_LOCK_DIR", "locks")
+    with pytest.raises(LockError, match=r"FORKFUL_LOCK_DIR is 'locks', .* give its whole path"):
+        Lock("a")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_folder_of_another_owner(folder: Path) -> None:
+    """That is the trouble, not its mode."""
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, -1)
+    with pytest.raises(LockError, match="belongs to user 65534"):
+        Lock("a")
+
+
+_DESCRIPTORS = """
+import resource
+from forkful import Lock
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+locks = [Lock(f"{number}") for number in range(60)]
+try:
+    for lock in locks:
+        lock.acquire()
+except OSError as error:
+    print(type(error), error)
+except Exception as error:
+    print(error)
+"""
+
+
+def test_no_descriptor_is_left() -> None:
+    """It says so, and gives no advice about the disk."""
+    program = subprocess.run([sys.executable, "-c", _DESCRIPTORS], capture_output=True, text=True, check=False)
+    assert "this process has no descriptor left; close some, or raise `ulimit -n`" in program.stdout
+    assert "make room" not in program.stdout
+
+
 @pytest.mark.parametrize("names", [1000])
 def test_many_names(names: int) -> None:
     """Neither descriptors nor memory grow with names that are used no more."""
@@ -654,8 +902,17 @@ def test_bad_names(name: Any, kind: type[Exception], text: str) -> None:
         Lock(name).acquire(False)
 
 
-@pytest.mark.parametrize(("timeout", "kind"), [("1", TypeError), (float("nan"), ValueError), (True, TypeError)])
+@pytest.mark.parametrize("kind", [Lock, RLock, forkful.RWLock])
+def test_an_argument_that_it_has_not(kind: Any) -> None:
+    """Named with the class that the user has written."""
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected keyword argument 'ctx'"):
+        kind(ctx=None)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "kind"), [("1", TypeError), (float("nan"), ValueError), (True, TypeError), (10**400, ValueError)]
+)
 def test_bad_timeouts(timeout: Any, kind: type[Exception]) -> None:
     """One clear error each."""
-    with pytest.raises(kind, match="number of seconds"):
+    with pytest.raises(kind, match="seconds"):
         Lock("a").acquire(timeout=timeout)

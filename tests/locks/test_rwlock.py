@@ -205,3 +205,17 @@ def test_writer_that_is_killed_as_it_waits(contend: Start) -> None:
         thread.join()
         assert had == [True]
         lock.read().release()
+
+
+def test_it_has_two_sides() -> None:
+    """It is no lock itself: which one is meant must be said."""
+    with pytest.raises(TypeError, match=r"with lock\.read\(\):.*with lock\.write\(\):"):
+        with RWLock("a"):
+            pass
+
+    async def enter() -> None:
+        async with RWLock("a"):
+            pass
+
+    with pytest.raises(TypeError, match=r"lock\.read\(\)"):
+        asyncio.run(enter())

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from forkful.errors import EngineUnavailable
-from forkful.locks import Lock
+from forkful.locks import Lock, Semaphore
 from forkful.locks._place import find_place, mask
 from forkful.locks._url import split_postgres, split_redis
 
@@ -44,6 +44,12 @@ def test_redis(url: str, client: str, server: str, name: str, lease: float) -> N
         ("redis://host/?lock=stock", "redis://HOST/stock"),
         ("redis://host:port/stock", "%3A"),
         ("redis://:sec/ret@host/stock", "%2F"),
+        ("redis://host:0/stock", "port"),
+        ("redis://host/stock?lease=1e20", "lease is a number of seconds"),
+        ("redis://host/%ff", "UTF-8"),
+        ("redis://host/a\ud800", "UTF-8"),
+        ("redis://host/a%00", "null character"),
+        (f"redis://{'a' * 70}/stock", "host"),
         ("unix:///run/redis.sock", "lock=NAME"),
     ],
 )
@@ -61,10 +67,34 @@ def test_postgres() -> None:
             split_postgres(url)
 
 
+@pytest.mark.parametrize(("name", "message"), [("%ff", "UTF-8"), ("a\ud800", "UTF-8"), ("a%00b", "null character")])
+def test_names_that_no_server_can_have(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_postgres(f"postgresql://host/db?lock={name}")
+
+
+@pytest.mark.parametrize("option", ["foo=bar", "protocol=7", "socket_timeout=abc", "single_connection_client=1"])
+def test_redis_asks_its_library(option: str) -> None:
+    pytest.importorskip("redis")
+    with pytest.raises(ValueError, match="redis-py") as caught:
+        Lock(f"redis://:secret@host/stock?{option}")
+    assert "secret" not in str(caught.value)
+
+
+def test_servers_are_named_as_in_urls() -> None:
+    pytest.importorskip("psycopg", exc_type=ImportError)
+    from forkful.locks._session import Database
+
+    assert Database({"host": "h1,::1", "port": ""}).server() == "h1:5432, [::1]:5432"
+    assert Database({"host": "h1,h2", "port": "1,2"}).server() == "h1:1, h2:2"
+
+
 def test_postgres_asks_libpq() -> None:
     pytest.importorskip("psycopg", exc_type=ImportError)
     with pytest.raises(ValueError, match="colour"):
         Lock("postgresql://host/db?lock=a&colour=blue")
+    with pytest.raises(ValueError, match="connect_timeout"):
+        Lock("postgresql://host/db?lock=a&connect_timeout=soon")
     with pytest.raises(ValueError, match="libpq") as caught:
         Lock("postgresql://user:secret%zz@host/db?lock=a")
     assert "zz" not in str(caught.value)
@@ -99,6 +129,13 @@ def test_nothing_shows_the_password() -> None:
         assert "secret" not in text
         assert "user:***@host/stock" in text
     assert pickle.loads(pickle.dumps(lock)) == lock  # by the whole URL
+
+
+@pytest.mark.parametrize("url", ["redis://u:secret@host/a", "postgresql://u:secret@host/db?lock=a"])
+def test_a_semaphore_does_not_show_it_either(url: str) -> None:
+    with pytest.raises(ValueError, match="a semaphore has a name") as caught:
+        Semaphore(2, url)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

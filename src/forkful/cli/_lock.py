@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import time
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from forkful.apps.problems import UsageProblem
-from forkful.errors import EngineUnavailable, LockError, LockLost
+from forkful.apps.problems import UsageProblem, one_line
+from forkful.apps.spellings import parse_duration
+from forkful.errors import EngineUnavailable, LockError
 from forkful.locks import RWLock
-from forkful.locks._shell import Listed, descriptor_of, list_locks
+from forkful.locks._ancestors import waits_for_us
+from forkful.locks._shell import Listed, acquire, descriptor_of, list_locks
 
-from ._command import run_command
+from ._command import end_likewise, run_command
 from ._console import say
 from ._exit import Exit
 from ._values import Duration
@@ -38,6 +41,28 @@ class _Command(click.Command):
         return super().parse_args(ctx, args)
 
 
+class _Wait(Duration):
+    """A time, more than none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(f"{error}, or say --no-wait", param, ctx)
+
+
+class _Code(click.ParamType[int]):
+    """An exit code."""
+
+    name = "n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < 256):
+            self.fail(f"{text[:20]!r} is not an exit code; write a number from 0 to 255", param, ctx)
+        return int(text)
+
+
 def _complete(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
     names = [listed.name for listed in list_locks() if listed.name and listed.name.startswith(begun)]
     return [*map(CompletionItem, names), CompletionItem(begun, type="file")]
@@ -46,14 +71,14 @@ def _complete(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[
 @click.command(name="lock", cls=_Command, options_metavar="[OPTIONS]")
 @click.argument("name", metavar="NAME", required=False, shell_complete=_complete)
 @click.argument("stray", metavar="-- COMMAND...", nargs=-1)
-@click.option("-w", "--timeout", type=Duration(), help="Wait so long for the lock: 30s, 5m.  [default: as it takes]")
+@click.option("-w", "--timeout", type=_Wait(), help="Wait so long for the lock: 30s, 5m.  [default: as it takes]")
 @click.option("-n", "--no-wait", is_flag=True, help="Do not wait at all.")
 @click.option("-s", "--shared", is_flag=True, help="Share it with others who say so too; only who does not is alone.")
 @click.option(
     "-E",
     "--conflict-exit-code",
     "conflict",
-    type=click.IntRange(0, 255),
+    type=_Code(),
     default=int(Exit.FAILED),
     metavar="N",
     help="The exit code when the lock was not had in time.  [default: 1]",
@@ -73,8 +98,8 @@ def command(words: list[str] | None, /, name: str | None, stray: tuple[str, ...]
 
     The lock is held until COMMAND has ended, and is free when that or this program dies, however it dies.  When forkful is
     killed alone (kill -9), COMMAND goes on and keeps the lock to its end, with --close it does not.  What COMMAND leaves
-    running in the background does not keep it.  When the holder before was killed, standard error says so: what the lock
-    protects may be half done.
+    running in the background does not keep it.  When the holder before ended while it held it, standard error says so:
+    what the lock protects may be half done.
 
     \b
     Examples:
@@ -84,7 +109,8 @@ def command(words: list[str] | None, /, name: str | None, stray: tuple[str, ...]
       forkful lock index --shared -- grep needle index.txt       beside other readers
       forkful lock --list
 
-    SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.
+    SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.  If it dies of SIGINT or SIGQUIT, so
+    does forkful, once the lock is given back.
 
     \b
     Exit codes:
@@ -120,18 +146,24 @@ def _run(
     lock = _open(name)
     side = lock.read() if shared else lock.write()
     try:
-        if not side.acquire(not no_wait, timeout):
+        had = acquire(lock, 0, shared=shared)
+        if not had and not no_wait:
+            _refuse_for_ever(lock)
+            had = acquire(lock, timeout, shared=shared)
+        if not had:
             holder = lock.holder()
             state = "is not free" if no_wait else f"was not free within {timeout:g} s"
             who = "" if holder is None else f": {holder.describe()} has it"
             say(_printable(f"forkful: lock {lock.name!r} {state}{who}; nothing was run"))
             return conflict
     except (LockError, EngineUnavailable) as error:
-        raise UsageProblem(str(error)) from error
+        raise _problem(error) from error
     try:
         if lock.recovered:
             say(
-                _printable(f"forkful: who held lock {lock.name!r} before was killed; what it protects may be half done")
+                _printable(
+                    f"forkful: the holder before ended while it held lock {lock.name!r}; what it protects may be half done"
+                )
             )
         code = run_command(words, None if close else descriptor_of(lock))
     except BaseException:
@@ -139,20 +171,40 @@ def _run(
         raise
     try:
         side.release()
-    except LockLost as error:
-        say(f"forkful: {error}")
-        return code or Exit.FAILED
-    return code
+    except LockError as error:
+        say(f"forkful: {one_line(str(error))}")
+        code = code or Exit.FAILED
+    return end_likewise(code)
+
+
+def _refuse_for_ever(lock: RWLock) -> None:
+    """It is not free: see to it that who has it does not wait for us."""
+    holder = lock.holder()
+    if holder is not None and holder.host == socket.gethostname() and waits_for_us(holder.pid):
+        raise UsageProblem(
+            _printable(
+                f"lock {lock.name!r} can never be had: {holder.describe()} has it, and waits for the end of this command; "
+                f"leave the inner `forkful lock` out, or name another lock"
+            )
+        )
 
 
 def _open(name: str) -> RWLock:
     """The lock that is meant: unlike in Python, any slash makes it a file, as a path in a shell."""
-    if "/" in name and "://" not in name and not name.startswith("~"):
-        name = os.path.abspath(name)
     try:
+        if "/" in name and "://" not in name and not name.startswith("~"):
+            name = os.path.abspath(name)
         return RWLock(name)
+    except FileNotFoundError as error:  # of the one that a relative path starts from
+        raise UsageProblem("the working directory was removed; change to another one") from error
     except (ValueError, LockError, EngineUnavailable) as error:
-        raise UsageProblem(str(error)) from error
+        raise _problem(error) from error
+
+
+def _problem(error: Exception) -> UsageProblem:
+    """What is wrong; what to do: servers say the former only."""
+    text = one_line(str(error))
+    return UsageProblem(text if "; " in text else f"{text}; see that the server runs, and that this is its URL")
 
 
 def print_locks(*, as_json: bool) -> None:
@@ -166,7 +218,7 @@ def print_locks(*, as_json: bool) -> None:
         return
     rows = [_HEADINGS, *map(_as_row, locks)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    room = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
     for *cells, last in rows:
         line = "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last])
         click.echo(line[:room])
@@ -179,7 +231,7 @@ def _as_row(listed: Listed) -> tuple[str, ...]:
     since = "-" if holder.since is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
     stopped = " (stopped)" if holder.stopped else ""
     name = _printable(listed.name or "(anonymous)")
-    return name, str(holder.pid), since, str(len(listed.waiters)), _printable(holder.command or "-") + stopped
+    return name, str(holder.pid or "?"), since, str(len(listed.waiters)), _printable(holder.command or "-") + stopped
 
 
 def _as_json(listed: Listed) -> dict[str, Any]:

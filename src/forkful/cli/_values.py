@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from forkful import cpu_count
 from forkful.apps.spellings import parse_duration, parse_jobs
 
 __all__ = ["Count", "Duration", "Jobs", "Range", "Timeout"]
@@ -57,6 +56,8 @@ class Jobs(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number, or a usage error that shows the spelling."""
+        from forkful import cpu_count  # the pool: 30 ms, which not every command needs
+
         try:
             return parse_jobs(str(value), cpu_count())
         except ValueError as error:

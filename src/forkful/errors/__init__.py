@@ -160,9 +160,9 @@ class LockLost(LockError):
 
 
 class DeadlockError(LockError):
-    """Whoever waits for this lock holds another one, for which its owner waits, perhaps by way of others.
+    """It can never be had: its owner waits, perhaps by way of others, for what whoever waits for it holds; or has ended.
 
-    Nothing was acquired; what was held is held.
+    One of a circle gets it, and only one that waits without a time-out.  Nothing was acquired; what was held is held.
 
     Attributes:
         pids: the processes of the cycle, the caller's own first.

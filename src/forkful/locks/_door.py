@@ -5,8 +5,8 @@ other have it, or several that share it, and has at most one wait under way at t
 
 - Who finds the lock free takes it in its own thread, at once.
 - Others line up as *tickets*.  The first may wait at the mechanism itself, if nothing can end its wait early: that spares a
-  change of threads.  For one with a time-out, a coroutine, or one that may be in a deadlock, a thread of the door's does so
-  (the *porter*), and the ticket sleeps meanwhile, as long as it wants.
+  change of threads.  For one with a time-out, a coroutine, one that may be in a deadlock, or one that stands *aside* to hear
+  signals, a thread of the door's does so (the *porter*), and the ticket sleeps meanwhile, as long as it wants.
 - A porter whose ticket has gone is taken over by the next one; if there is none, what it gets is given back at once.
 
 ``_mutex`` is held for moments, never in a wait.  Nothing of a door crosses a fork: see `Door.disown`.
@@ -14,20 +14,20 @@ other have it, or several that share it, and has at most one wait under way at t
 
 from __future__ import annotations
 
-import contextlib
+import math
+import os
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from ..errors import LockError, LockNotHeld
+from ..errors import DeadlockError, LockError, LockNotHeld
 from . import _who
 from ._anonymous import Making
+from ._deaf import deaf_threads
 from ._place import Place
-
-LOOK_S = 1.0  # after so long in a wait, whether it is part of a deadlock is looked into
+from ._ticket import Ticket
 
 
 class Mechanism(Protocol):
@@ -67,44 +67,20 @@ class Mechanism(Protocol):
     def renounce(self) -> None:
         """Whoever waited here has given up, though a thread is still in `take`: nobody should give way to it."""
 
-    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
-        """Raises `DeadlockError` if *owner*, which waits here, without an end or not, is in a circle of waiters."""
+    def check_deadlock(self, owner: int, *, blocks: bool) -> float | None:
+        """Raises `DeadlockError` if *owner*, which waits here without an end, is in a circle of waiters and the one to leave.
+
+        Its thread stands still meanwhile, or not: *blocks*.  If it may have to leave later: in how many seconds to ask again.
+        """
 
     def disown(self) -> None:
         """In a forked child: all of this is the parent's."""
 
 
-class Ticket:
-    """A thread or task that waits at a door."""
-
-    __slots__ = ("_notify", "_sleeping", "direct", "error", "granted", "owner", "shared", "turn")
-
-    def __init__(self, owner: int, *, shared: bool, direct: bool, notify: Callable[[], object] | None = None) -> None:
-        self.owner = owner
-        self.shared = shared
-        self.direct = direct  # it will wait at the mechanism in its own thread
-        self.turn = False  # it is to do so now
-        self.granted = False
-        self.error: BaseException | None = None
-        self._notify = notify
-        self._sleeping = threading.Lock()
-        self._sleeping.acquire()
-
-    def wake(self) -> None:
-        """Something has changed for it."""
-        if self._notify is not None:
-            with contextlib.suppress(RuntimeError):  # its event loop was closed: it waits no more
-                self._notify()
-        elif self._sleeping.locked():
-            self._sleeping.release()
-
-    def sleep(self, seconds: float | None) -> None:
-        """Until `wake`, at most so long."""
-        self._sleeping.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-
-
 class Door:
     """What a process has of one lock."""
+
+    is_remote = False  # who takes or releases it waits for a server: see `_remote_door`
 
     def __init__(self, mechanism: Mechanism, what: str) -> None:
         self.mechanism = mechanism
@@ -164,17 +140,20 @@ class Door:
         """
         return self.mechanism.is_patient and self._porter_shares == shared
 
-    def take(self, owner: int, timeout: float | None, *, shared: bool = False) -> bool:
+    def take(self, owner: int, timeout: float | None, *, shared: bool = False, aside: bool = False) -> bool:
         """Take it, waiting for at most *timeout* seconds; whether it was had.
 
+        Args:
+            aside: never at the mechanism in this thread: what threads that starts, as for a lease, are deaf then.
+
         Raises:
-            DeadlockError: it never could be.
+            DeadlockError: it never could be; only without a *timeout*.
         """
-        if self.take_now(owner, shared=shared):
+        if not aside and self.take_now(owner, shared=shared):
             return True
-        deadline = None if timeout is None else time.monotonic() + timeout
-        ticket = Ticket(owner, shared=shared, direct=timeout is None and not _holds_any(owner))
-        look = None if ticket.direct else time.monotonic() + LOOK_S
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        direct = timeout is None and not aside and not _holds_any(owner) and not _who.loop_runs()
+        ticket = Ticket(owner, shared=shared, direct=direct, limited=timeout is not None)
         listed: Any = None
         try:
             listed = self.line_up(ticket)
@@ -187,18 +166,49 @@ class Door:
                         self._let_in(shared=shared)
                     continue
                 now = time.monotonic()
-                if deadline is not None and now >= deadline:
+                if now >= deadline:
                     break
-                if look is not None and now >= look:
-                    look = None
-                    listed = listed or self.mechanism.enlist(owner)
-                    self.mechanism.check_deadlock(owner, for_ever=deadline is None)
-                until = min((when for when in (deadline, look) if when is not None), default=None)
-                ticket.sleep(None if until is None else max(0.0, until - now))
+                if now >= ticket.look:
+                    listed = listed or self.mechanism.enlist(ticket.noted)
+                    self.look(ticket, blocks=True)
+                    continue
+                ticket.sleep(min(deadline, ticket.look) - now)
         except BaseException:
             self.leave(ticket, listed, wanted=False)
             raise
         return self.leave(ticket, listed)
+
+    def look(self, ticket: Ticket, *, blocks: bool) -> None:
+        """Raise if *ticket* could wait for ever; else say in it when to look again.
+
+        Args:
+            blocks: its thread stands still meanwhile, and so does the event loop that it may run.
+
+        Raises:
+            DeadlockError: it names those who stand in the way.
+        """
+        now = time.monotonic()
+        try:
+            self._check_owner()
+            pause = None if ticket.direct else self.mechanism.check_deadlock(ticket.owner, blocks=blocks)
+        except DeadlockError:
+            with self._mutex:
+                if not ticket.granted:  # else it was had while that was found out
+                    raise
+        else:
+            ticket.look = now + (now - ticket.began if pause is None else pause)
+
+    def _check_owner(self) -> None:
+        """Raise if it is held by a thread of this process that has ended, and nobody is left who may release it."""
+        with self._mutex:
+            forgotten = self.holders == 1 and not self._shares and _who.has_ended(os.getpid(), self.owner)
+            if forgotten and (self.depth or threading.active_count() == 1):
+                raise DeadlockError(
+                    f"{self.what} is held by a thread of this process that has ended without releasing it, and nobody "
+                    f"else can; take it in a `with` block",
+                    lock=self.what,
+                    pids=(os.getpid(),),
+                )
 
     def line_up(self, ticket: Ticket) -> Any:
         """Put *ticket* at the end of the queue; what to give to `leave`, which must follow, whatever is raised."""
@@ -206,7 +216,7 @@ class Door:
             self._refuse_inside()
         with self._mutex:
             self._queue.append(ticket)
-            listed = self.mechanism.enlist(ticket.owner)
+            listed = self.mechanism.enlist(ticket.noted)
             self._advance()
             return listed
 
@@ -263,7 +273,8 @@ class Door:
         thread = threading.Thread(target=self._carry, args=(shared,), daemon=True, name="forkful-lock")
         self._porter, self._porter_shares = thread, shared
         try:
-            thread.start()
+            with deaf_threads():
+                thread.start()
         except RuntimeError as error:  # no thread to be had
             self._porter = None
             self._refuse_all(error)
@@ -335,12 +346,13 @@ class Door:
         if self._mutex._is_owned():
             self._refuse_inside()
         with self._mutex:
-            if not self.holders or shared != self._shares:
-                way = "" if not self.holders else " to read" if shared else " to write"
-                raise LockNotHeld(
-                    f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what
-                )
+            self._check_held(shared=shared)
             self._give_back()
+
+    def _check_held(self, *, shared: bool) -> None:
+        if not self.holders or shared != self._shares:
+            way = "" if not self.holders else " to read" if shared else " to write"
+            raise LockNotHeld(f"{self.what} is not held{way} by this process, so it cannot be released", lock=self.what)
 
     def _give_back(self) -> None:
         if self.holders > 1:

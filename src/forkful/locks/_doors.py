@@ -6,9 +6,10 @@ import os
 import threading
 
 from . import _who
-from ._door import Door, Mechanism, doors
+from ._door import Door, doors
 from ._file import FileLock
 from ._place import ANONYMOUS, REMOTE, Place
+from ._remote_door import RemoteDoor
 
 _opening = threading.RLock()
 
@@ -28,19 +29,20 @@ def open_door(place: Place, *, create: bool = True) -> Door:
         with _opening:
             door = doors.get(place)
             if door is None:
-                mechanism = _make_mechanism(place, create=create)
-                door = doors[place] = Door(mechanism, place.describe())
-                if create and place.kind == ANONYMOUS and isinstance(mechanism, FileLock):
-                    door.making = mechanism.make()
+                door = doors[place] = _make_door(place, create=create)
     return door
 
 
-def _make_mechanism(place: Place, *, create: bool) -> Mechanism:
+def _make_door(place: Place, *, create: bool) -> Door:
     if place.kind == REMOTE:
         from ._remote import open_remote  # needs what few programs have installed
 
-        return open_remote(place)
-    return FileLock(place, create=create)
+        return RemoteDoor(open_remote(place), place.describe())
+    mechanism = FileLock(place, create=create)
+    door = Door(mechanism, place.describe())
+    if create and place.kind == ANONYMOUS:
+        door.making = mechanism.make()
+    return door
 
 
 def _disown() -> None:

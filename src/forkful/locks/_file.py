@@ -20,10 +20,21 @@ from .._core.forks import without_forks
 from ..errors import LockLost
 from . import _who
 from ._anonymous import Making, note_maker, sweep
-from ._deadlock import Node, explain_circle, find_circle, survey_folder
-from ._folder import identify, leads_to, open_file, prepare
+from ._deadlock import (
+    LOOK_S,
+    Node,
+    Survey,
+    confirm_circle,
+    explain_circle,
+    find_circle,
+    read_holder,
+    survey_folder,
+    turn_of,
+)
+from ._folder import generation_of, identify, leads_to, open_file, prepare
+from ._kernel import find_holder
 from ._place import ANONYMOUS, PATH, Place
-from ._record import FENCE, HEIR, OWNER, PID, SHARED, SINCE, START, Entry, Record, open_record
+from ._record import FENCE, HEIR, OWNER, PID, SHARED, SINCE, START, Entry, Record, open_record, record_name
 
 # Byte ranges for ``fcntl`` locks of an open file description: far beyond what the file holds, and nothing to do with flock.
 _TURNSTILE: Final = 1 << 40
@@ -65,17 +76,6 @@ def _pack(kind: int, byte: int) -> bytes:
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
 
 
-def find_flock(device: int, inode: int) -> list[int]:
-    """The processes that have an flock on a file, as the kernel lists them; only what this user may see."""
-    wanted = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
-    try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            lines = [line.split() for line in file]
-    except OSError:  # not Linux
-        return []
-    return [int(line[4]) for line in lines if line[1:2] == ["FLOCK"] and line[5] == wanted]
-
-
 def _remove_quietly(path: str) -> None:
     with contextlib.suppress(OSError):  # it has gone, or cannot be: it is an empty page
         os.unlink(path)
@@ -93,7 +93,7 @@ class FileLock:
         self._create = create
         self._fd = -1
         self._record: Record | None = None
-        self._file: tuple[int, int] = (0, 0)  # device and inode of what `_fd` is open on
+        self.file: tuple[int, int] = (0, 0)  # device and inode of what `_fd` is open on
         self._noted = False  # that this process holds it
         self._alone = False  # and nobody beside it
         self._compared = 0  # when the file's path was last found to lead to `_file`
@@ -183,7 +183,7 @@ class FileLock:
         self._noted = self._alone = False
         flock(self._fd, _LOCK_UN)
         if lost:
-            self._reopen()
+            self.close()  # not opened anew yet: that may be what cannot be done
             raise self._lost()
 
     def check(self) -> None:
@@ -250,25 +250,35 @@ class FileLock:
         """Who holds it, alive; None if nobody does.  Of several readers, one."""
         with self._changing:
             noted = self._open().holder()
-        for pid in find_flock(*self._file):
-            if noted is not None and noted.pid == pid and _who.is_alive(pid, noted.start):
-                return _who.describe_holder(pid, noted.owner, noted.since)
-            return _who.describe_holder(pid)
-        return None
+        return find_holder(self.file, noted)
 
-    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
-        """Raise if *owner*, which waits here, *for_ever* or not, is in a circle of waiters.
+    def check_deadlock(self, owner: int, *, blocks: bool) -> float | None:
+        """Raise if *owner*, which waits here, is in a circle of waiters, and is the one to give up.
+
+        Returns:
+            If it is in one, and another one is to: in how many seconds to look again.
 
         Raises:
             DeadlockError: it names the others.
         """
-        survey = survey_folder(self.place.folder)
-        with self._changing:
-            awaited = self._open().holder()
-        circle = find_circle(Node(os.getpid(), owner), awaited, survey)
-        if circle is None or (len(circle) == 1 and not (for_ever and threading.active_count() == 1)):
-            return  # it holds the lock itself; but another thread may give it back, or it means to wait for so long
+        pid = os.getpid()
+        own = Node(pid, owner)
+        halted = [Node(pid, other) for other in _who.halted()] if blocks else []
+        circle = confirm_circle(lambda: find_circle(own, halted, self._survey()))
+        if circle is None:
+            return None
+        holder = circle[0].held.owner
+        if len(circle) == 1 and not _who.is_task(holder.owner) and threading.active_count() > 1:
+            return None  # it holds the lock itself; but another thread may give it back
+        pause = turn_of(circle) - time.time()
+        if pause > 0:
+            return min(pause, LOOK_S)
         raise explain_circle(self.place, circle)
+
+    def _survey(self) -> Survey:
+        with self._changing:
+            awaited = read_holder(self._open())
+        return awaited, survey_folder(self.place.folder)
 
     # The file.
 
@@ -289,7 +299,7 @@ class FileLock:
                 "the process that made this anonymous lock has ended, and the lock with it; give the lock a name"
             ) from None
         try:
-            self._file = identify(self._fd)
+            self.file = identify(self._fd)
             self._compared = 0
             self._record = self._open_record()
         except BaseException:
@@ -300,10 +310,12 @@ class FileLock:
     def _open_record(self) -> Record:
         if self.place.kind != PATH:
             return open_record(self._fd, self._path, self.place.text if self.place.kind != ANONYMOUS else "")
-        path = os.path.join(self.place.folder, f"path-{self._file[0]:x}-{self._file[1]:x}.lock")
+        path = os.path.join(self.place.folder, record_name(self.file))
         fd = open_file(path)
         try:
-            return open_record(fd, path, self.place.text)
+            record = open_record(fd, path, self._path)
+            record.tell_of(fd, self._path, generation_of(self._fd), lambda name: leads_to(name, self.file))
+            return record
         finally:
             os.close(fd)
 
@@ -318,7 +330,7 @@ class FileLock:
             return False
         now = _clock()
         if now - self._compared > _TRUSTED_NS:
-            if not leads_to(self._path, self._file):
+            if not leads_to(self._path, self.file):
                 return False
             self._compared = now
         return True

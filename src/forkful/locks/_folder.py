@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-import tempfile
+import struct
 
 from ..errors import LockError, UnsafeFilesystem
 
@@ -35,6 +36,8 @@ _UNSAFE = {
 }
 _CURE = "use a path on a local disk, or a lock at redis:// or postgresql://"
 
+_GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION: not in the standard library
+
 _safe: set[int] = set()  # devices that were looked at
 _folders: dict[str, str] = {}  # that were looked at, by what was asked for
 
@@ -46,9 +49,15 @@ def lock_folder() -> str:
     session's files go (``$XDG_RUNTIME_DIR``): two sessions of a user, or a session and a daemon, must find the same.
 
     Raises:
-        LockError: it belongs to somebody else, others can reach it, or it cannot be made.
+        LockError: it is relative, belongs to somebody else, others can reach it, or it cannot be made.
     """
-    return prepare(os.environ.get(VARIABLE) or f"{_shared_memory()}/forkful-{os.geteuid()}")
+    wanted = os.environ.get(VARIABLE)
+    if wanted and not os.path.isabs(wanted):
+        raise LockError(
+            f"{VARIABLE} is {wanted!r}, which would be another folder in each directory, with locks of its own; give its whole "
+            f"path"
+        )
+    return prepare(wanted or f"{_shared_memory()}/forkful-{os.geteuid()}")
 
 
 def prepare(folder: str) -> str:
@@ -59,7 +68,12 @@ def prepare(folder: str) -> str:
 
 
 def _shared_memory() -> str:
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tempfile.gettempdir()  # noqa: S108  # see above
+    memory = "/dev/shm"  # noqa: S108  # see above
+    if os.access(memory, os.W_OK | os.X_OK):
+        return memory
+    import tempfile  # 6 ms, and on Linux it is not needed
+
+    return tempfile.gettempdir()
 
 
 def _prepare(folder: str) -> str:
@@ -74,7 +88,12 @@ def _prepare(folder: str) -> str:
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode):
         raise LockError(f"{folder} should be the folder of locks, and is none; remove it, or set {VARIABLE}")
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if found.st_uid != os.geteuid():
+        raise LockError(
+            f"{folder} should be the folder of your locks, and belongs to user {found.st_uid}, not to you (user "
+            f"{os.geteuid()}); set {VARIABLE} to one that is yours"
+        )
+    if found.st_mode & 0o077:
         raise LockError(
             f"{folder} should be the folder of your locks, and others can write or read there; "
             f"make it yours alone (chmod 700), or set {VARIABLE} to one that is"
@@ -118,17 +137,23 @@ _REFUSALS = {
     errno.ELOOP: "is a symbolic link, which could lead two processes to two files; name the file itself",
     errno.EISDIR: "is a directory; name a file in it",
     errno.ENOENT: "cannot be made: its directory does not exist; make that first",
-    errno.ENOTDIR: "cannot be made: what should be its directory is a file",
+    errno.ENOTDIR: "cannot be made: what should be its directory is a file; name another one",
     errno.EACCES: "cannot be opened: permission is denied; name a file in a directory that you may write to",
     errno.EPERM: "cannot be opened: permission is denied; name a file in a directory that you may write to",
     errno.EROFS: "cannot be made: its file system is read-only; name one elsewhere",
-    errno.ENOSPC: "cannot be made: the disk is full",
-    errno.EDQUOT: "cannot be made: your disk quota is used up",
-    errno.EMFILE: "cannot be opened: this process has no descriptor left (`ulimit -n`)",
-    errno.ENFILE: "cannot be opened: the machine has no open files left",
-    errno.ENAMETOOLONG: "has a name that is too long",
-    errno.ENXIO: "is not a regular file",
+    errno.ENOSPC: "cannot be made: the disk is full; make room there",
+    errno.EDQUOT: "cannot be made: your disk quota is used up; make room there",
+    errno.EMFILE: "cannot be opened: this process has no descriptor left; close some, or raise `ulimit -n`",
+    errno.ENFILE: "cannot be opened: the machine has no open files left; close some, or raise fs.file-max",
+    errno.ENAMETOOLONG: "has a name that is too long; name a shorter one",
+    errno.ENXIO: "is not a regular file; name another one",
 }
+
+
+def refuse(path: str, error: OSError) -> LockError:
+    """What to raise where *path* could not be opened."""
+    problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror}); name another one")
+    return LockError(f"lock file {path} {problem}", lock=path)
 
 
 def open_file(path: str, *, create: bool = True) -> int:
@@ -150,8 +175,7 @@ def open_file(path: str, *, create: bool = True) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT and not create:
             raise
-        problem = _REFUSALS.get(error.errno or 0, f"cannot be opened ({error.strerror})")
-        raise LockError(f"lock file {path} {problem}", lock=path) from error
+        raise refuse(path, error) from error
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -167,6 +191,15 @@ def identify(fd: int) -> tuple[int, int]:
     """Device and inode of the file behind *fd*: which file it is, whatever it is called."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
+
+
+def generation_of(fd: int) -> int:
+    """What tells the file behind *fd* from those that had its inode before; 0 where the file system does not."""
+    try:
+        (number,) = struct.unpack("q", fcntl.ioctl(fd, _GET_GENERATION, bytes(8)))
+    except OSError:
+        return 0
+    return int(number)
 
 
 def leads_to(path: str, file: tuple[int, int]) -> bool:

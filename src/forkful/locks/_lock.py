@@ -19,9 +19,13 @@ def check_timeout(timeout: Any) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout must be a number of seconds, or None for no limit, not {timeout!r}")
-    if math.isnan(timeout):
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        raise ValueError("timeout is more seconds than a float can tell; say None for no limit") from None
+    if math.isnan(seconds):
         raise ValueError("timeout must be a number of seconds, not nan")
-    return max(0.0, float(timeout))
+    return max(0.0, seconds)
 
 
 class AsyncBlocks:
@@ -37,13 +41,17 @@ class AsyncBlocks:
         """Give it back."""
         raise NotImplementedError
 
+    async def release_async(self) -> None:
+        """`release` in a coroutine: where a server is to be told of it, the event loop goes on meanwhile."""
+        self.release()
+
     async def __aenter__(self) -> bool:
         return await self.acquire_async()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        await self.release_async()
 
 
 class Blocks(AsyncBlocks):
@@ -104,7 +112,9 @@ class Base:
 
     @property
     def recovered(self) -> bool | None:
-        """Whether the owner before the newest acquisition of this process died while it held the lock, or lost it.
+        """Whether the owner before the newest acquisition of this process ended while it held the lock, or lost it.
+
+        It was killed, or left without a release.  An owner that is no forkful program, as ``flock(1)``, neither sets nor clears it.
 
         None over PostgreSQL, which cannot tell.
 
@@ -127,6 +137,10 @@ class Base:
         Over Redis and PostgreSQL, whoever holds it by the server's account; a pid of 0 is somebody who has not said who it is.
         """
         return self._door.mechanism.holder()
+
+    def locked(self) -> bool:
+        """Whether anybody holds it, this process or another."""
+        return bool(self._door.holders) or self.holder() is not None
 
     def check(self) -> None:
         """Raise if this process, which holds the lock, is known to have lost it.
@@ -174,6 +188,9 @@ class Lock(Base, Blocks):
 
     __slots__ = ()
 
+    def __init__(self, name: Spec = None) -> None:  # its own, so that help() and errors show what a name is
+        super().__init__(name)
+
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; whether it was had.  Arguments as those of ``multiprocessing.Lock``.
 
@@ -182,7 +199,7 @@ class Lock(Base, Blocks):
             timeout: seconds to wait, to within 20 ms; None: as long as it takes.
 
         Raises:
-            DeadlockError: its owner waits for what this thread holds, so it would never be had.
+            DeadlockError: it would never be had, as its owner waits for what this thread holds; only without a *timeout*.
             LockError: its file cannot be opened any more.
         """
         timeout = check_timeout(timeout)
@@ -199,18 +216,20 @@ class Lock(Base, Blocks):
         """
         self._door.give_back()
 
+    async def release_async(self) -> None:
+        """`release` in a coroutine: where a server is to be told of it, the event loop goes on meanwhile."""
+        from ._waiting import give_back_async  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+
+        await give_back_async(self._door)
+
     async def acquire_async(self) -> bool:
         """`acquire` in a coroutine: the event loop goes on meanwhile, and other tasks of it are excluded too.
 
         For a limit, use ``asyncio.timeout``: a wait that is cancelled leaves nothing behind.
         """
-        from ._waiting import take_async  # asyncio is there in a coroutine, and costs 40 ms elsewhere
+        from ._waiting import take_async  # as above
 
         return await take_async(self._door)
-
-    def locked(self) -> bool:
-        """Whether anybody holds it, this process or another."""
-        return bool(self._door.holders) or self.holder() is not None
 
     def __enter__(self) -> bool:
         return self._door.take(_who.current(), None)  # not by `acquire`: this is where the cost of a lock shows
@@ -228,6 +247,9 @@ class RLock(Base, Blocks):
     """
 
     __slots__ = ()
+
+    def __init__(self, name: Spec = None) -> None:  # as in `Lock`
+        super().__init__(name)
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the lock, once more if it is this thread's; as `Lock.acquire`."""
@@ -264,9 +286,20 @@ class RLock(Base, Blocks):
         Raises:
             LockError: this thread, or task, does not hold it; also a ``RuntimeError`` and a ``ValueError``.
         """
+        if self._leave():
+            self._door.give_back()
+
+    async def release_async(self) -> None:
+        """`release` in a coroutine, as `Lock.release_async`."""
+        from ._waiting import give_back_async  # as in `Lock`
+
+        if self._leave():
+            await give_back_async(self._door)
+
+    def _leave(self) -> bool:
+        """Once less; whether that was the last time."""
         door = self._door
         if not door.depth or door.owner != _who.current():
             raise LockNotHeld(f"{door.what} is not held by this thread, so it cannot be released", lock=door.what)
         door.depth -= 1
-        if not door.depth:
-            door.give_back()
+        return not door.depth

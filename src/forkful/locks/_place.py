@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 from typing import NamedTuple
 
 ANONYMOUS, NAMED, PATH, REMOTE = "anonymous", "named", "path", "remote"
@@ -67,7 +66,7 @@ def find_place(spec: Spec) -> Place:
         TypeError, ValueError: it names nothing; the message says how to write what was meant.
     """
     if spec is None:
-        return Place(ANONYMOUS, secrets.token_hex(16))
+        return Place(ANONYMOUS, os.urandom(16).hex())
     if isinstance(spec, os.PathLike):
         path = os.fspath(spec)
         spec = os.path.join(".", path) if isinstance(path, str) else path  # a Path is one, whatever it is called

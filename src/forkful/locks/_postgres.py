@@ -1,67 +1,42 @@
 """A lock in PostgreSQL: an advisory lock of a session, which the server frees when the session ends, however it ends.
 
 The key is ``hashtextextended(NAME, 0)``, so that ``SELECT pg_advisory_lock(hashtextextended('NAME', 0))`` contends for the
-same lock; two names share one with a chance of 2**-64.  Who waits does so in the server's queue.
+same lock; two names share one with a chance of 2**-64.  Who waits does so in the server's queue, a second at a time: for as
+long, its statement keeps ``VACUUM`` from cleaning up and ``CREATE INDEX CONCURRENTLY`` from ending.
 
-That the session was lost while the lock is held is noticed at `PostgresLock.check` and at the release; where the network is
-cut without a word, once TCP gives up: after half a minute, here and at the server.
+That the session was lost while the lock is held is noticed at once where the server, or its host, says so; where the network
+is cut without a word, once TCP gives up: after half a minute, here and at the server.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import select
-import socket
-import weakref
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from .._core.processes import is_stopped
-from ..errors import LockError, LockLost
-from . import _who
+from ..errors import LockError
+from . import _server, _who
 from ._place import Place
+from ._server import ServerLock, Wake, hear
+from ._session import SLICE_S, NoAnswer, PoolerError, Session, label_of, one_line, open_database
 from ._url import PostgresAddress
 
-# For libpq; the URL may say otherwise.  Together: a server that vanishes is missed after half a minute.
-_CONNECTION: Final = {
-    "connect_timeout": "10",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "4",
-    "tcp_user_timeout": "30000",
-}
-# For the session, as far as the server knows them: nothing but TCP ends a wait or an idle holder, and a client that vanishes
-# is missed as soon; the system's own two hours would be long for those who wait.
-_SESSION: Final = {
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-    "transaction_timeout": "0",
-    "idle_session_timeout": "0",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "4",
-    "tcp_user_timeout": "30000",
-}
-_SET = """
-    SELECT count(set_config(s.name, wanted.setting, false))
-    FROM unnest(%s::text[], %s::text[]) AS wanted(name, setting) JOIN pg_settings AS s ON s.name = wanted.name
-"""
 # The number of a transaction that begins under the lock: it grows in the whole cluster.  By `shared`.
 _FENCE = "pg_current_xact_id()::text::bigint"
-_KEY = "hashtextextended(%s, 0)"
+_KEY = "hashtextextended($1, 0)"
 _SUFFIX = {False: "", True: "_shared"}
 _TRY = {
-    shared: f"SELECT CASE WHEN pg_try_advisory_lock{suffix}({_KEY}) THEN {_FENCE} END"
+    shared: f"SELECT CASE WHEN pg_try_advisory_lock{suffix}({_KEY}) THEN {_FENCE} END".encode()
     for shared, suffix in _SUFFIX.items()
 }
 _WAIT = {
-    shared: f"SELECT CASE WHEN pg_advisory_lock{suffix}({_KEY}) IS NOT NULL THEN {_FENCE} END"
+    shared: f"SELECT CASE WHEN pg_advisory_lock{suffix}({_KEY}) IS NOT NULL THEN {_FENCE} END".encode()
     for shared, suffix in _SUFFIX.items()
 }
-_UNLOCK = {shared: f"SELECT pg_advisory_unlock{suffix}({_KEY})" for shared, suffix in _SUFFIX.items()}
+_UNLOCK = {shared: f"SELECT pg_advisory_unlock{suffix}({_KEY})".encode() for shared, suffix in _SUFFIX.items()}
 _HOLDER = f"""
     SELECT a.application_name, extract(epoch FROM a.state_change)::float8
     FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
@@ -69,90 +44,109 @@ _HOLDER = f"""
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND (l.classid::bigint << 32 | l.objid::bigint) = {_KEY}
     ORDER BY a.state_change LIMIT 1
-"""  # noqa: S608  # made of constants
-_NAME_BYTES: Final = 63  # of a session that the server keeps
+""".encode()  # noqa: S608  # made of constants
+_ENDED: Final = "its session has ended"
 
 
-class PostgresLock:
-    """The lock at *place*, as one process has it: a session of its own, kept from its first use to the end of the object.
+class PostgresLock(ServerLock):
+    """The lock at *place*, as one process has it: a session of its own while it is held or waited for.
 
     ``recovered`` is None: a session leaves nothing behind that would tell how it ended.  A circle of waiters is not seen
     either, because each lock is another session.
     """
 
-    is_patient = False
-
     def __init__(self, place: Place, address: PostgresAddress) -> None:
-        self._connection: psycopg.Connection[Any] | None = None
-        self._closing: weakref.finalize[..., PostgresLock] | None = None  # as this lock goes
-        self.place = place
-        self.fence: int | None = None
-        self.recovered: bool | None = None
+        super().__init__(place)
+        self.recovered = None
         self._name = address.name
         try:
             told = conninfo_to_dict(address.url)
-        except psycopg.ProgrammingError as error:
-            detail = "" if "***" in place.shown else f" ({str(error).strip()})"  # it may quote a piece of the password
+            int(told.get("connect_timeout") or 0)
+        except (psycopg.ProgrammingError, ValueError) as error:
+            detail = "" if "***" in place.shown else f" ({one_line(error)})"  # it may quote a piece of the password
             raise ValueError(f"{place.shown!r} is not a URL that libpq understands{detail}") from None
-        self._parameters: dict[str, Any] = {**_CONNECTION, **told}
-        self._held = False  # somebody was told that they have it
-        self._shared = False
+        self._database = open_database(told)
+        self._session: Session | None = None
+        self._is_lost = False
+        self._held: bool | None = None  # None, or whether it is shared
 
-    # What a door asks for.
+    # By the porter.
 
-    def is_wanted(self) -> bool:
-        """Never known; who asks at the server is behind those who wait there."""
-        return False
-
-    def take_now(self, owner: int, *, shared: bool = False) -> bool:
-        """Take it for *owner* if it is free.
+    def ask(self, owner: int, *, shared: bool, wait: bool, wake: Wake) -> bool:
+        """Take it for *owner* if it is free, or *wait* until it is or *wake* is given; whether it was had.
 
         Raises:
             LockError: the server cannot be reached, or refuses, or is not the server but a pooler.
         """
-        fence = self._ask(_TRY[shared])
-        if fence is None:
-            return False
-        self.fence = fence
-        self.note(owner, shared=shared)
-        return True
+        was_cut = False
+        while True:
+            if self._session is None:
+                self._session = self._connect()
+            try:
+                fence = self._ask_once(self._session, shared=shared, wait=wait, wake=wake)
+            except psycopg.Error as error:
+                is_cut = not isinstance(error, NoAnswer) and self._session.has_ended()
+                self._end_session()
+                if not is_cut or was_cut:
+                    raise self._failed(error) from error
+                was_cut = True  # the server may be well all the same
+                continue
+            except BaseException:
+                self._end_session()
+                raise
+            if fence is not None:
+                self.fence, self._held, self._is_lost = int(fence), shared, False
+                return True
+            if not wait or wake.is_given:
+                self._leave_session()
+                return False
+            was_cut = False
 
-    def take(self, *, shared: bool = False) -> None:
-        """Wait until it is had.
-
-        Raises:
-            LockError: as `take_now`, and when the session ends during the wait.
-        """
+    def _ask_once(self, session: Session, *, shared: bool, wait: bool, wake: Wake) -> str | None:
+        if not wait:
+            return session.ask(_TRY[shared], self._name, _server.ANSWER_S)[0]
         try:
-            self.fence = self._ask(_WAIT[shared])
-        except BaseException:
-            self.close()
-            raise
+            return session.ask(_WAIT[shared], self._name, SLICE_S + _server.ANSWER_S, wake)[0]
+        except psycopg.errors.LockNotAvailable:  # a second has passed
+            return None
+        except psycopg.errors.QueryCanceled:
+            if not wake.is_given:  # by somebody else
+                raise
+            return None
 
-    def note(self, owner: int, *, shared: bool = False) -> None:
-        """It was had."""
-        self._held, self._shared = True, shared
+    def keep(self, wake: Wake) -> None:
+        """Notice at once when the session ends, until *wake* is given."""
+        while not wake.is_given:
+            watched = None if self._session is None or self._is_lost else self._session.fileno()
+            if hear(watched, wake, None) and self._session is not None:
+                self._is_lost = self._session.has_ended()
 
     def give_back(self) -> None:
         """Let others have it.
 
         Raises:
-            LockLost: the session has ended meanwhile, or the server says that it has not had the lock.
+            LockLost: the session has ended meanwhile, or the server says that it has not had the lock, or does not answer.
         """
-        held, self._held = self._held, False
-        if not held:  # nobody was told, or Ctrl-C came in the middle of this: with the session ends what it may have
-            self.close()
+        shared, self._held = self._held, None
+        if shared is None:
             return
-        if self._connection is None:
-            raise self._lost("its session has ended")
+        if self._session is None:
+            raise self._lost(_ENDED)
         try:
-            row = self._connection.execute(_UNLOCK[self._shared], [self._name]).fetchone()
+            row = self._session.ask(_UNLOCK[shared], self._name, _server.ANSWER_S)
         except psycopg.Error as error:
-            self.close()
-            raise self._lost(f"its session has ended ({_one_line(error)})") from error
-        if row != (True,):
-            self.close()
+            self._end_session()  # and with it what it has
+            why = "the server did not answer when it was to be given back" if isinstance(error, NoAnswer) else _ENDED
+            raise self._lost(f"{why} ({one_line(error)})") from error
+        except BaseException:
+            self._end_session()
+            raise
+        if row != ["t"]:
+            self._end_session()
             raise self._lost("the server says that its session has not had it")
+        self._leave_session()
+
+    # By anybody.
 
     def check(self) -> None:
         """Raise if the session is known to have ended.  Asks nobody: the server says so when it ends one.
@@ -160,21 +154,10 @@ class PostgresLock:
         Raises:
             LockLost: others may have it.
         """
-        if self._held and (self._connection is None or _has_ended(self._connection)):
-            self.close()
-            raise self._lost("its session has ended")
-
-    def enlist(self, owner: int) -> None:
-        """The server notes who waits."""
-
-    def delist(self, listed: None) -> None:
-        """As `enlist`."""
-
-    def renounce(self) -> None:
-        """Nobody gives way to a waiter here."""
-
-    def check_deadlock(self, owner: int, *, for_ever: bool) -> None:
-        """Not seen."""
+        if self._held is None:
+            return
+        if self._is_lost or self._session is None or self._session.has_ended():
+            raise self._lost(_ENDED)
 
     def holder(self) -> _who.Holder | None:
         """Who holds it, by the server's list of sessions; of several readers, the one that has had it longest.
@@ -185,124 +168,56 @@ class PostgresLock:
         Raises:
             LockError: the server cannot be reached, or refuses.
         """
-        connection = self._connect()
+        session = self._connect()
         try:
-            row = connection.execute(_HOLDER, [self._name]).fetchone()
-        except psycopg.Error as error:
-            raise self._failed(error) from error
-        finally:
-            connection.close()
-        if row is None:
+            row = session.ask(_HOLDER, self._name, _server.ANSWER_S)
+        except BaseException as error:
+            session.close()
+            raise self._failed(error) if isinstance(error, psycopg.Error) else error from error
+        self._database.leave(session)
+        if not row:
             return None
-        label, since = row
-        ours = re.fullmatch(r"forkful (\d+)@(.*)", label or "")
+        label, since = row[0] or "", None if row[1] is None else float(row[1])
+        ours = re.fullmatch(r"forkful (\d+)@(.*)", label)
         if ours is None:
-            return _who.Holder(0, "", None, since, label or "", stopped=False)
+            return _who.Holder(0, "", None, since, label, stopped=False)
         pid, host = int(ours[1]), ours[2]
-        if label != _label(pid):
+        if label != label_of(pid):
             return _who.Holder(pid, host, None, since, "", stopped=False)
         return _who.Holder(pid, host, None, since, _who.command_of(pid), is_stopped(pid))
 
     def disown(self) -> None:
-        """In a forked child: the session is the parent's.
-
-        libpq says goodbye to the server when it lets go of a connection, which would end the session: it says so to nobody.
-        """
-        self._held = False
-        if self._connection is not None and not self._connection.closed:
-            nobody = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nobody, self._connection.pgconn.socket, inheritable=False)
-            os.close(nobody)
-        self.close()
-
-    def close(self) -> None:
-        """End the session; if the lock is held, it is given back by that."""
-        self._connection = None
-        if self._closing is not None:
-            self._closing()
+        """In a forked child: the session is the parent's."""
+        if self._session is not None:
+            self._session.disown()
+        self._session = self._held = None
 
     # The session.
 
-    def _ask(self, query: str) -> int | None:
-        if self._connection is not None and _has_ended(self._connection):
-            self.close()
-        if self._connection is None:
-            self._connection = self._connect()
-            self._closing = weakref.finalize(self, self._connection.close)
+    def _connect(self) -> Session:
+        server = self._database.server()
         try:
-            row = self._connection.execute(query, [self._name]).fetchone()
-        except psycopg.Error as error:
-            self.close()
-            raise self._failed(error) from error
-        assert row is not None
-        fence: int | None = row[0]
-        return fence
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        try:
-            connection = psycopg.connect(
-                **{**self._parameters, "application_name": _label(os.getpid())}, autocommit=True, prepare_threshold=None
-            )
-        except psycopg.Error as error:
-            raise self._failed(error, f"PostgreSQL at {self._server()} cannot be reached, or refuses") from error
-        try:
-            self._insist_on_session(connection)
-            connection.execute(_SET, [list(_SESSION), list(_SESSION.values())])
-        except psycopg.Error as error:
-            connection.close()
-            raise self._failed(error) from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _insist_on_session(self, connection: psycopg.Connection[Any]) -> None:
-        """Refuse a pooler, which may give each transaction to another session: locks would stay with any of them.
-
-        The server names its process when a connection begins, for requests to cancel.  A pooler, which has to tell such
-        requests of many clients apart, names one that it has made up.
-        """
-        row = connection.execute("SELECT pg_backend_pid()").fetchone()
-        if row != (connection.info.backend_pid,):
+            return self._database.take()
+        except PoolerError as error:
             raise LockError(
-                f"{self.place.describe()}: at {self._server()} is not PostgreSQL but a pooler (pgbouncer?), behind which "
-                f"the locks of a session are not kept; name the server itself",
+                f"{self.place.describe()}: at {server} is not PostgreSQL but a pooler (pgbouncer?), behind which the locks of "
+                f"a session are not kept; name the server itself",
                 lock=self.place.shown,
-            )
+            ) from error
+        except psycopg.Error as error:
+            raise self._failed(error, f"PostgreSQL at {server} cannot be reached, or refuses") from error
 
-    def _server(self) -> str:
-        hosts = str(self._parameters.get("host") or os.environ.get("PGHOST", "the local socket")).split(",")
-        ports = str(self._parameters.get("port") or os.environ.get("PGPORT", "5432")).split(",")
-        return ", ".join(f"{host}:{ports[min(at, len(ports) - 1)]}" for at, host in enumerate(hosts))
+    def _leave_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._database.leave(session)
+
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     def _failed(self, error: psycopg.Error, what: str = "") -> LockError:
-        what = what or f"PostgreSQL at {self._server()} has ended the session, or refuses"
-        return LockError(f"{self.place.describe()}: {what} ({_one_line(error)})", lock=self.place.shown)
-
-    def _lost(self, why: str) -> LockLost:
-        return LockLost(
-            f"{self.place.describe()} was lost: {why}; others may have held it since, fence numbers tell who came later",
-            lock=self.place.shown,
-            fence=self.fence,
-        )
-
-
-def _has_ended(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the server has ended the session, as far as it has told us."""
-    poll = select.poll()
-    try:
-        poll.register(connection.pgconn.socket, select.POLLIN)
-        while poll.poll(0):
-            connection.pgconn.consume_input()  # a farewell, and then the end, which is an error
-    except psycopg.OperationalError:
-        return True
-    return connection.closed
-
-
-def _label(pid: int) -> str:
-    """What the session of our process *pid* is called, for whoever looks into ``pg_stat_activity``."""
-    return f"forkful {pid}@{socket.gethostname()}"[:_NAME_BYTES]
-
-
-def _one_line(error: psycopg.Error) -> str:
-    return " ".join(str(error).split())
+        said = "does not answer" if isinstance(error, NoAnswer) else "has ended the session, or refuses"
+        what = what or f"PostgreSQL at {self._database.server()} {said}"
+        return LockError(f"{self.place.describe()}: {what} ({one_line(error)})", lock=self.place.shown)

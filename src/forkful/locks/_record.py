@@ -7,6 +7,7 @@ reader can be misled for longer than that takes:
   ``PID`` is cleared just before it is given back: who finds it set upon taking the lock knows that the last owner died.
 - ``HEIR``: by whoever holds the kernel's *turnstile* (see ``_file.py``).
 - ``MAKER``, ``MAKER_START``: by the process that has made an anonymous lock.
+- ``GENERATION``: of a path's lock: which of all files that have had its inode this is about.  By who has the record's own lock.
 - ``SHARED``: 1 from the first reader on, by any of them.
 - The waiters' table: under a kernel lock of its own, `TABLE` in ``_file.py``.
 
@@ -15,17 +16,19 @@ Layout: 64-bit words; the lock's name, as text for whoever lists locks; the tabl
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import LockError
-from ._folder import VARIABLE
+from ._folder import VARIABLE, refuse
 
-FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED = range(10)
+FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED, GENERATION = range(11)
 SIZE = 4096
-_NAME_AT, _NAME_MOST = 10 * 8, 432
+_NAME_AT, _NAME_MOST = 11 * 8, 424
 _TABLE_AT = 64  # words
 _ENTRY = 4  # words
 ROOM = (SIZE // 8 - _TABLE_AT) // _ENTRY  # waiters that are shown
@@ -57,14 +60,45 @@ class Record:
         self._map = mmap.mmap(fd, SIZE)
         self.words = memoryview(self._map).cast("q")
         if not self.words[NAME_LENGTH] and name:  # whoever comes at the same time writes the same
-            text = name.encode("utf-8", "replace")[:_NAME_MOST]
-            self._map[_NAME_AT : _NAME_AT + len(text)] = text
-            self.words[NAME_LENGTH] = len(text)
+            self._write_name(_encode(name))
+
+    def _write_name(self, text: bytes) -> None:
+        self._map[_NAME_AT : _NAME_AT + len(text)] = text
+        self.words[NAME_LENGTH] = len(text)
 
     def name(self) -> str:
-        """The lock's name or path; empty for one that has none."""
+        """The lock's name or path, or what there was room for; empty for one that has none."""
+        return self._read_name().decode("utf-8", "surrogateescape")
+
+    def _read_name(self) -> bytes:
         length = min(self.words[NAME_LENGTH], _NAME_MOST)
-        return self._map[_NAME_AT : _NAME_AT + length].decode("utf-8", "replace")
+        return self._map[_NAME_AT : _NAME_AT + length]
+
+    def tell_of(self, fd: int, path: str, generation: int, leads_there: Callable[[str], bool]) -> None:
+        """See to it that this is about the file at *path*, and not about one that had its inode before, and has gone.
+
+        Where the file system does not tell those apart, it is another one if the path on record does not lead to it: a
+        file with two hard links is one file.
+
+        Args:
+            fd: what the record is in: only one process at a time is to look.
+            generation: what the file system tells; else 0.
+            leads_there: whether a path leads to the file.
+        """
+        name = _encode(path)
+        if self.words[GENERATION] == generation and self._read_name() == name:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the caller closes it
+        except BlockingIOError:  # somebody else is at it
+            return
+        is_other = self.words[GENERATION] != generation
+        if is_other or not leads_there(self.name()):
+            if is_other or not generation:
+                for word in (*range(NAME_LENGTH), *range(SHARED, _NAME_AT // 8), *range(_TABLE_AT, SIZE // 8)):
+                    self.words[word] = 0
+            self._write_name(name)
+            self.words[GENERATION] = generation
 
     def holder(self) -> Entry | None:
         """Who has noted that it holds the lock, and not that it has given it back; it may have died since."""
@@ -109,6 +143,40 @@ class Record:
         self._map.close()
 
 
+def record_name(file: tuple[int, int]) -> str:
+    """What the record of a path's lock is called; *file* is device and inode."""
+    return f"path-{file[0]:x}-{file[1]:x}.lock"
+
+
+def recorded_file(name: str) -> tuple[int, int] | None:
+    """The file whose record is called *name*; None if it is another lock's."""
+    kind, *numbers = name.removesuffix(".lock").split("-")
+    try:
+        device, inode = (int(number, 16) for number in numbers)
+    except ValueError:
+        return None
+    return (device, inode) if kind == "path" else None
+
+
+def _encode(name: str) -> bytes:
+    """As much of *name* as there is room for; what is not UTF-8 in a command's arguments stays as it was there."""
+    try:
+        text = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        text = name.encode("utf-8", "replace")
+    if len(text) > _NAME_MOST:
+        end = _NAME_MOST
+        while text[end] & 0xC0 == 0x80:  # in the middle of a letter
+            end -= 1
+        text = text[:end]
+    return text
+
+
+def is_cut(name: str) -> bool:
+    """Whether there may have been no room for all of what is on record as *name*."""
+    return len(_encode(name)) > _NAME_MOST - 4
+
+
 def open_record(fd: int, path: str, name: str) -> Record:
     """The record in the file behind *fd*, which is at *path*.
 
@@ -118,6 +186,8 @@ def open_record(fd: int, path: str, name: str) -> Record:
     try:
         return Record(fd, name)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # it is mapped by a descriptor of its own
+            raise refuse(path, error) from error
         raise LockError(
             f"the record of a lock, {path}, cannot be written ({error.strerror}); make room there, raise the limit, or set "
             f"{VARIABLE} to another folder",

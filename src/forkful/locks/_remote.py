@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..errors import EngineUnavailable
-from ._door import Mechanism
 from ._place import Place
+from ._server import ServerLock
 from ._url import split_postgres, split_redis
 
 
-def open_remote(place: Place) -> Mechanism:
+def open_remote(place: Place) -> ServerLock:
     """The mechanism for *place*, a URL.  Nothing is connected to before the lock is wanted.
 
     Raises:

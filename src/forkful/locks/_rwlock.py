@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _who
 from ._door import Door
@@ -41,6 +41,12 @@ class Side(Blocks):
         """
         self._door.give_back(shared=self._shared)
 
+    async def release_async(self) -> None:
+        """`release` in a coroutine, as `Lock.release_async`."""
+        from ._waiting import give_back_async  # as above
+
+        await give_back_async(self._door, shared=self._shared)
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("one side of an RWLock cannot be pickled: send the RWLock, and call read() or write() there")
 
@@ -68,7 +74,7 @@ class RWLock(Base):
 
     __slots__ = ()
 
-    def __init__(self, name: Spec = None) -> None:  # its own, so that help() shows what a name is
+    def __init__(self, name: Spec = None) -> None:  # as in `Lock`
         super().__init__(name)
 
     def read(self) -> Side:
@@ -78,3 +84,15 @@ class RWLock(Base):
     def write(self) -> Side:
         """The side of writers: ``with lock.write():``."""
         return Side(self._door, shared=False)
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("an RWLock is held in one of two ways: write `with lock.read():` or `with lock.write():`")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called."""
+
+    async def __aenter__(self) -> NoReturn:
+        self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never called."""

@@ -269,7 +269,7 @@ class Semaphore(AsyncBlocks):
         if self._place.kind not in (NAMED, ANONYMOUS):
             raise ValueError(
                 f"a semaphore has a name, no path and no URL: the kernel, which counts its permits, knows those of this "
-                f"machine only; {name!r} is none"
+                f"machine only; {self._place.shown!r} is none"
             )
         self._place = self._place._replace(folder=lock_folder())
         self._counter = _open_counter(self._place, value)

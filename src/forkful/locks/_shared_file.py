@@ -1,33 +1,25 @@
 """`SharedFile` and `SharedJSON`: a file that many processes change, one after the other, and never half.
 
-The lock is not on the file itself, which is another one after each change, but on one beside it: ``.a.txt.lock`` for
-``a.txt``.  It is found from any spelling of the path, by every user and container that sees the directory, and by
-``flock(1)``.  It stays where it is, and holds a random token, which is in the name of the file that will take the other's
-place: ``.a.txt.TOKEN.new``.  Only who has the lock writes there, so what is found there was left by a writer that died.
+The lock is not on the file itself, which is another one after each change, but on one beside it: see `_guard.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import errno
-import hashlib
 import os
-import re
-import secrets
-import stat
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
 from ..errors import DeadlockError, LockError, LockLost, LockTimeout
 from . import _who
+from ._guard import Guard
 from ._json_text import Style, decode, encode
 from ._lock import Lock, check_timeout
 from ._replace import replace_file
-
-_NAME_MOST = 180  # bytes of the file's name in the names of those beside it
-_TOKEN = re.compile(rb"[0-9a-f]{32}\n")
+from ._target import check_replaceable, not_there, read_file
 
 
 class _Missing:
@@ -44,29 +36,14 @@ MISSING: Final[Any] = _Missing()
 class _Opened:
     """What a thread, or task, has of a file inside its ``with`` block."""
 
-    def __init__(self, lock: Lock, path: str, guard: str) -> None:
+    def __init__(self, lock: Lock, guard: Guard) -> None:
         self.lock = lock
-        self.path = path
-        self.guard = guard  # the file that is locked
+        self.guard = guard
+        self.pid = os.getpid()
         self.value: Any = None
+        self.known: os.stat_result | None = None  # of the file at the start
         self.before: bytes | None = None  # the document as it would have been written at the start
         self.style: Any = None  # what `_decode` wants to know again in `_encode`
-        found = os.stat(guard)
-        self._file = found.st_dev, found.st_ino
-
-    def check(self) -> None:
-        """Raises `LockLost` if others cannot see the lock any more."""
-        try:
-            found = os.stat(self.guard, follow_symlinks=False)
-        except FileNotFoundError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._file:
-            raise LockLost(
-                f"{self.path} was not written: {self.guard}, by which it is locked, was removed or replaced, so that others "
-                f"may have changed it too; leave that file where it is, and do it again",
-                lock=self.guard,
-                fence=self.lock.fence,
-            )
 
 
 class SharedFile:
@@ -120,9 +97,11 @@ class SharedFile:
         default: Any = MISSING,
         timeout: float | None = None,
     ) -> None:
-        spelled = os.fspath(path)
-        if not isinstance(spelled, str) or not spelled:
+        spelled = os.fspath(path) if isinstance(path, os.PathLike) else path
+        if not isinstance(spelled, str):
             raise TypeError(f"a file is named by a str or a Path, not by {path!r}")
+        if not spelled or "\0" in spelled:
+            raise ValueError(f"a file's name must not be empty, nor hold a null character: {path!r}")
         if (load is None) != (dump is None):
             raise TypeError("load and dump belong together: give both, or neither to work on bytes")
         self._spelled = os.path.abspath(spelled)
@@ -162,73 +141,97 @@ class SharedFile:
             OSError, or what ``load`` raises.
         """
         path = os.path.realpath(self._spelled)
-        raw = self._read(path)
-        return copy.deepcopy(self._default) if raw is None else self._decode(raw, path)[0]
+        found = self._read(path)
+        return copy.deepcopy(self._default) if found is None else self._decode(found[0], path)[0]
 
     def __enter__(self) -> Any:
         owner = _who.current()
-        path = os.path.realpath(self._spelled)
-        guard = _beside(path, "lock")
-        _check_writable(path, may_be_missing=self._default is not MISSING)
-        _make_guard(guard, path)
-        lock = Lock(guard)
-        if lock._door.holders and lock._door.owner == owner:
-            raise DeadlockError(
-                f"{path} is open in this thread already, in a `with` block around this one; use what that one gave",
-                lock=guard,
-                pids=(os.getpid(),),
-            )
-        if not lock.acquire(timeout=self._timeout):
-            holder = lock.holder()
-            who = "somebody" if holder is None else holder.describe()
-            raise LockTimeout(f"{path} was not free within {self._timeout:g} s: {who} has it; wait longer", lock=guard)
+        opened = self._lock(owner)
+        path = opened.guard.path
         try:
-            opened = _Opened(lock, path, guard)
-            raw = self._read(path)
-            if raw is None:
+            found = self._read(path)
+            if found is None:
                 opened.value = copy.deepcopy(self._default)
             else:
+                raw, opened.known = found
                 opened.value, opened.style = self._decode(raw, path)
                 opened.before = self._encode(opened.value, opened.style, path)
             self._opened[owner] = opened
         except BaseException:
-            lock.release()
+            opened.lock.release()
             raise
         return opened.value
+
+    def _lock(self, owner: int) -> _Opened:
+        """Take the lock of the file that the path leads to, also at the end of the wait."""
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        path = os.path.realpath(self._spelled)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            check_replaceable(path, may_be_missing=self._default is not MISSING)
+            guard = Guard(path)
+            lock = guard.lock()
+            if lock._door.holders and lock._door.owner == owner:
+                raise DeadlockError(
+                    f"{path} is open in this thread already, in a `with` block around this one; use what that one gave",
+                    lock=guard.file,
+                    pids=(os.getpid(),),
+                )
+            if not guard.acquire(lock, left):
+                holder = lock.holder()
+                who = "somebody" if holder is None else holder.describe()
+                message = f"{path} was not free within {self._timeout:g} s: {who} has it; wait longer"
+                raise LockTimeout(message, lock=guard.file)
+            now = os.path.realpath(self._spelled)
+            if now == path:
+                return _Opened(lock, guard)
+            lock.release()  # a symbolic link leads elsewhere by now
+            path = now
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        opened = self._opened.pop(_who.current(), None)
+        opened = self._take_out()
         if opened is None:
             if kind is None:
                 raise LockError(
-                    f"{self._spelled} was not written: it is not this thread that has it open; a child that was forked "
+                    f"{self._spelled} was not written: this process does not have it open; a child that was forked "
                     f"inside the block must not end it",
                     lock=self._spelled,
                 )
             return
-        written = False
+        sure = False  # that it is written, or that another error tells why not
         try:
-            if kind is None:
-                self._write(opened)
-                written = True
+            sure = kind is not None or self._write(opened)
+        except BaseException:
+            sure = True
+            raise
         finally:
             try:
                 opened.lock.release()
             except LockLost:
-                if written:  # else the error at hand says more
+                if not sure:
                     raise
 
-    def _write(self, opened: _Opened) -> None:
-        """Have what has become of the content take the file's place, if it has changed."""
-        data = self._encode(opened.value, opened.style, opened.path)
-        if data != opened.before:
-            opened.check()
-            fresh = _beside(opened.path, f"{_read_token(opened.guard)}.new")
-            with contextlib.suppress(FileNotFoundError):  # which a writer that died has left
-                os.unlink(fresh)
-            replace_file(opened.path, data, fresh, opened.check)
+    def _take_out(self) -> _Opened | None:
+        """What this thread has open; or if it has nothing, what another one had that has left the block to it."""
+        opened = self._opened.pop(_who.current(), None)
+        if opened is None and len(self._opened) == 1:
+            _, opened = self._opened.popitem()
+        return opened if opened is not None and opened.pid == os.getpid() else None
+
+    def _write(self, opened: _Opened) -> bool:
+        """Have what has become of the content take the file's place, if it has changed; whether it has."""
+        guard = opened.guard
+        data = self._encode(opened.value, opened.style, guard.path)
+        if data == opened.before:
+            return False
+        guard.check()
+        fresh = guard.fresh()
+        with contextlib.suppress(FileNotFoundError):  # which a writer that died has left
+            os.unlink(fresh)
+        replace_file(guard.path, data, fresh, guard.check, opened.known)
+        return True
 
     def _inside(self) -> _Opened:
         try:
@@ -239,20 +242,12 @@ class SharedFile:
                 f"read() gives what the file holds"
             ) from None
 
-    def _read(self, path: str) -> bytes | None:
-        """The file's bytes; None if it is missing and need not be there."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        except FileNotFoundError:
-            if self._default is MISSING:
-                raise _not_there(path) from None
-            return None
-        try:
-            _check_kind(os.fstat(fd), path)
-            with open(fd, "rb", buffering=0, closefd=False) as file:
-                return file.readall()
-        finally:
-            os.close(fd)
+    def _read(self, path: str) -> tuple[bytes, os.stat_result] | None:
+        """The file's bytes and attributes; None if it is missing and need not be there."""
+        found = read_file(path)
+        if found is None and self._default is MISSING:
+            raise not_there(path)
+        return found
 
     # What a format is: overridden by `SharedJSON`.
 
@@ -299,83 +294,3 @@ class SharedJSON(SharedFile):
 
     def _encode(self, value: Any, style: Style | None, path: str) -> bytes:
         return encode(value, style or Style(), path)
-
-
-# The files beside the file.
-
-
-def _beside(path: str, suffix: str) -> str:
-    directory, name = os.path.split(path)
-    raw = os.fsencode(name)
-    if len(raw) > _NAME_MOST:
-        name = hashlib.sha256(raw).hexdigest()[:32]
-    return os.path.join(directory, f".{name}.{suffix}")
-
-
-def _make_guard(guard: str, path: str) -> None:
-    """Make the lock's file, for whoever may write the file itself; `Lock` says what is wrong if it cannot be made."""
-    try:
-        mode = stat.S_IMODE(os.stat(path).st_mode) & 0o666 | 0o600
-    except FileNotFoundError:
-        mode = None
-    with contextlib.suppress(OSError):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(guard, flags, 0o666 if mode is None else mode)
-        try:
-            if mode is not None:
-                os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
-
-
-def _read_token(guard: str) -> str:
-    """The token in the lock's file, put there by the first who writes.  Only for who has the lock."""
-    fd = os.open(guard, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        found = os.read(fd, 64)
-    finally:
-        os.close(fd)
-    if _TOKEN.fullmatch(found):
-        return found[:-1].decode()
-    if found.strip(b"\0"):
-        raise LockError(f"{guard} is not forkful's: it should hold a token only; move it away", lock=guard)
-    token = secrets.token_hex(16)
-    fd = os.open(guard, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        if os.pwrite(fd, f"{token}\n".encode(), 0) != len(token) + 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), guard)
-        os.fsync(fd)  # before there is a file that only the token tells from others
-    finally:
-        os.close(fd)
-    return token
-
-
-# What must be so for a block to begin.
-
-
-def _check_writable(path: str, *, may_be_missing: bool) -> None:
-    """See to it that the file is one, and that this process might write it: to replace it is not to get round that."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        directory = os.path.dirname(path)
-        if not os.path.isdir(directory):
-            message = f"there is no directory {directory}; make it first"
-            raise FileNotFoundError(errno.ENOENT, message, path) from None
-        if not may_be_missing:
-            raise _not_there(path) from None
-        return
-    _check_kind(found, path)
-    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(errno.EACCES, "it may not be written; read() does not need to", path)
-
-
-def _check_kind(found: os.stat_result, path: str) -> None:
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "is a directory; name a file in it", path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file; name another one", path)
-
-
-def _not_there(path: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, "there is no such file; make it, or say default= to begin with", path)

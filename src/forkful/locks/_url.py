@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ._place import mask
 
 LEASE_S = 30.0
 _LEAST_LEASE_S = 0.1
+_MOST_LEASE_S = 1e6
 
 
 class RedisAddress(NamedTuple):
@@ -43,10 +44,13 @@ def split_redis(url: str) -> RedisAddress:
     shown = mask(url)
     try:
         parts = urlsplit(url)
-        port = parts.port or 6379
+        port = 6379 if parts.port is None else parts.port
     except ValueError:  # its text may have a piece of the password
         raise ValueError(f"{shown!r} is not a URL: {_QUOTING}") from None
-    ours, rest = _take_options(parts.query, "lease", "lock")
+    if not port:
+        raise ValueError(f"{shown!r}: there is no port 0")
+    _check_text(url, shown)
+    ours, rest = _take_options(shown, parts.query, "lease", "lock")
     lease = _read_lease(ours["lease"], shown) if "lease" in ours else LEASE_S
     if parts.scheme == "unix":
         if not ours.get("lock"):
@@ -68,18 +72,23 @@ def split_redis(url: str) -> RedisAddress:
     if database and not (database.isdecimal() and database.isascii()):
         raise ValueError(f"{shown!r}: before the lock's name comes the number of a database; write / in a name as %2F")
     host = parts.hostname or "localhost"
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{shown!r}: {host!r} is no name of a host") from None
     server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return RedisAddress(f"{parts.scheme}://{parts.netloc}/{database or 0}{rest}", server, unquote(name), lease)
+    return RedisAddress(f"{parts.scheme}://{parts.netloc}/{database or 0}{rest}", server, _unquote(name, shown), lease)
 
 
 def split_postgres(url: str) -> PostgresAddress:
     """What ``postgresql://[USER:PASSWORD@]HOST[:PORT]/DB?lock=NAME`` says.  The other options are for libpq.
 
     Raises:
-        ValueError: there is no name.
+        ValueError: there is no name, or it cannot be one.
     """
+    _check_text(url, mask(url))
     base, _, query = url.partition("?")
-    ours, rest = _take_options(query, "lock")
+    ours, rest = _take_options(mask(url), query, "lock")
     if not ours.get("lock"):
         raise ValueError(f"{mask(url)!r} has no name for the lock; write postgresql://HOST/DB?lock=NAME")
     return PostgresAddress(base + rest, ours["lock"])
@@ -88,13 +97,31 @@ def split_postgres(url: str) -> PostgresAddress:
 _QUOTING = "in a name or a password, write @ as %40, / as %2F, : as %3A, # as %23 and ? as %3F"
 
 
-def _take_options(query: str, *names: str) -> tuple[dict[str, str], str]:
+def _check_text(text: str, shown: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{shown!r} cannot be sent: it is not UTF-8") from None
+
+
+def _unquote(name: str, shown: str) -> str:
+    try:
+        name = unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError(f"{shown!r}: what it quotes by % is not UTF-8") from None
+    if "\0" in name:
+        raise ValueError(f"{shown!r}: a lock's name must not hold a null character")
+    return name
+
+
+def _take_options(shown: str, query: str, *names: str) -> tuple[dict[str, str], str]:
     """Those of *query* that are called so, and the others as they were, with their question mark."""
     ours: dict[str, str] = {}
     others = []
     for option in filter(None, query.split("&")):
-        if option.partition("=")[0] in names:
-            ours.update(parse_qsl(option, keep_blank_values=True))
+        key, _, value = option.partition("=")
+        if key in names:
+            ours[key] = _unquote(value.replace("+", " "), shown)
         else:
             others.append(option)
     return ours, f"?{'&'.join(others)}" if others else ""
@@ -105,6 +132,8 @@ def _read_lease(text: str, shown: str) -> float:
         lease = float(text)
     except ValueError:
         lease = math.nan
-    if not _LEAST_LEASE_S <= lease < math.inf:
-        raise ValueError(f"{shown!r}: lease is a number of seconds, {_LEAST_LEASE_S} or more, not {text!r}")
+    if not _LEAST_LEASE_S <= lease <= _MOST_LEASE_S:
+        raise ValueError(
+            f"{shown!r}: lease is a number of seconds, {_LEAST_LEASE_S} to {_MOST_LEASE_S:,.0f}, not {text!r}"
+        )
     return lease

@@ -9,30 +9,32 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _who
-from ._door import LOOK_S, Door, Ticket
+from ._deaf import deaf_threads
+from ._door import Door
+from ._remote_door import RemoteDoor
+from ._ticket import Ticket
 
 
 async def take_async(door: Door, *, shared: bool = False) -> bool:
     """`Door.take`, without a limit, for the task that runs: tasks exclude each other as threads do."""
     owner = _who.current()
-    if door.take_now(owner, shared=shared):
+    if not door.is_remote and door.take_now(owner, shared=shared):  # a server's answer is waited for in line
         return True
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
     ticket = Ticket(owner, shared=shared, direct=False, notify=lambda: loop.call_soon_threadsafe(woken.set))
-    look: float | None = time.monotonic() + LOOK_S
     listed: Any = None
     try:
         listed = door.line_up(ticket)
         while not ticket.granted:
             if ticket.error is not None:
                 raise ticket.error
-            if look is not None and time.monotonic() >= look:
-                look = None
+            if time.monotonic() >= ticket.look:
                 listed = listed or door.mechanism.enlist(owner)
-                door.mechanism.check_deadlock(owner, for_ever=False)  # a callback may release it
+                door.look(ticket, blocks=False)
+                continue
             try:
-                async with asyncio.timeout(None if look is None else max(0.0, look - time.monotonic())):
+                async with asyncio.timeout(max(0.0, ticket.look - time.monotonic())):
                     await woken.wait()
             except TimeoutError:
                 continue
@@ -40,6 +42,21 @@ async def take_async(door: Door, *, shared: bool = False) -> bool:
         door.leave(ticket, listed, wanted=False)
         raise
     return door.leave(ticket, listed)
+
+
+async def give_back_async(door: Door, *, shared: bool = False) -> None:
+    """`Door.give_back`; while a server is told of it, the event loop goes on."""
+    if not isinstance(door, RemoteDoor):
+        door.give_back(shared=shared)
+        return
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    farewell = Ticket(0, shared=shared, direct=False, notify=lambda: loop.call_soon_threadsafe(woken.set))
+    door.part(farewell, shared=shared)
+    while not farewell.granted:
+        await woken.wait()
+    if farewell.error is not None:
+        raise farewell.error
 
 
 async def take_in_thread(take: Callable[[], object], give_back: Callable[[], object]) -> None:
@@ -68,7 +85,8 @@ async def take_in_thread(take: Callable[[], object], give_back: Callable[[], obj
             if failure is None:
                 give_back()
 
-    threading.Thread(target=run, name="forkful-lock", daemon=True).start()
+    with deaf_threads():
+        threading.Thread(target=run, name="forkful-lock", daemon=True).start()
     try:
         await done
     except asyncio.CancelledError:

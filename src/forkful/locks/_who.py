@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .._core import processes
 
 _TASK = 1 << 62  # added to what names a task of asyncio; a thread is named by its number in the kernel
+LIMITED = 1 << 61  # added to what names a waiter that will leave by itself: under this name nobody holds anything
 
 _SHOWN = 100  # characters of a command line in a message
 
@@ -21,16 +22,19 @@ own: tuple[int, int] | None = None  # pid and start of this process, once it is 
 class Holder(NamedTuple):
     """Who holds a lock, as `Lock.holder` found it; the process was alive then."""
 
-    pid: int
+    pid: int  # 0: somebody who is not known
     host: str
     thread: int | None  # its number in the kernel; None for a task of asyncio, or where only the process is known
     since: float | None  # seconds since the epoch; None where only the process is known
     command: str  # the process's command line
     stopped: bool  # it was stopped by a signal: nothing will be given back until it goes on
+    ended: bool = False  # its thread has ended without a release: another may give a `Lock` back, nobody an `RLock`
 
     def describe(self) -> str:
         """In words, for messages."""
-        state = ", which is stopped" if self.stopped else ""
+        if not self.pid:
+            return "somebody who is not known"
+        state = ", which is stopped" if self.stopped else ", whose thread has ended" if self.ended else ""
         return f"pid {self.pid} ({shorten(self.command)}){state}"
 
 
@@ -53,9 +57,32 @@ def current() -> int:
     return number
 
 
+def loop_runs() -> bool:
+    """Whether this thread runs an event loop, whose tasks all stand still while it waits without ``await``."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def halted() -> set[int]:
+    """Who stands still while this thread waits without ``await``: itself, and the tasks of the event loop that it runs."""
+    tasks = {id(task) | _TASK for task in sys.modules["asyncio"].all_tasks()} if loop_runs() else set()
+    return tasks | {threading.get_native_id()}
+
+
+def is_task(owner: int) -> bool:
+    """Whether it names a task of asyncio."""
+    return bool(owner & _TASK)
+
+
+def has_ended(pid: int, owner: int) -> bool:
+    """Whether *owner* names a thread of the living process *pid* that has ended; False where the system does not tell."""
+    threads = f"/proc/{pid}/task"
+    return not is_task(owner) and os.path.isdir(threads) and not os.path.exists(f"{threads}/{owner}")
+
+
 def thread_of(owner: int) -> int | None:
     """The thread's number, if *owner* names one."""
-    return None if owner & _TASK else owner
+    return None if is_task(owner) else owner
 
 
 def this_process() -> tuple[int, int]:
@@ -98,4 +125,10 @@ def describe_holder(pid: int, owner: int | None = None, since: int | None = None
     """What is known of a process that holds a lock."""
     thread = None if owner is None else thread_of(owner)
     when = None if since is None else since / 1e9
-    return Holder(pid, socket.gethostname(), thread, when, command_of(pid), processes.is_stopped(pid))
+    ended = owner is not None and has_ended(pid, owner)
+    return Holder(pid, socket.gethostname(), thread, when, command_of(pid), processes.is_stopped(pid), ended)
+
+
+def nobody_known() -> Holder:
+    """Somebody of this machine holds it, and cannot be told."""
+    return Holder(0, socket.gethostname(), None, None, "", stopped=False)
