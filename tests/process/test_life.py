@@ -647,6 +647,9 @@ def test_pools_in_a_row(start_method: str) -> None:
             pool.close()
         pool.terminate()
         pool.join()
+        for thread in threading.enumerate():
+            if thread.name.startswith("forkful"):
+                thread.join(WATCHDOG)  # what reads the iterable ends by itself, and is not waited for by the pool
         held = psutil.Process().num_fds(), threading.active_count(), len(psutil.Process().children())
         assert before is None or number < 3 or held <= before
         before = held

@@ -232,7 +232,11 @@ def test_silence_and_plain_text_at_a_tls_port(secure: tuple[Program, ssl.SSLCont
     """Neither ends a seat."""
     server, context = secure
     host, port = server.address
-    with server.connect() as silent, server.connect() as plain:
+    with contextlib.ExitStack() as stack:
+        silent, *others = [stack.enter_context(server.connect()) for _ in range(6)]
+        plain = stack.enter_context(server.connect())
+        for other in others:
+            other.sendall(b"\x16\x03\x01")  # a handshake begins
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         with contextlib.suppress(ConnectionError):
             read_all(plain)

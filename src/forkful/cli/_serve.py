@@ -74,6 +74,7 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
 @click.option(
     "--access-log", type=click.Choice(["common", "combined", "json"]), help="Print a line for each HTTP request."
 )
+@click.option("--status-bind", "status", metavar="ADDRESS", help="Show there what the server does: a page, /status.json, and /metrics for Prometheus.")  # fmt: skip
 @click.option("--config", metavar="FILE.toml", is_eager=True, expose_value=False, callback=_read_config, help='Options from a file: bind = ":8080", max-requests = 1000.')  # fmt: skip
 def command(handler: str | None, bind: tuple[str, ...], **options: Any) -> int:
     """Serve HANDLER with worker processes that are looked after.

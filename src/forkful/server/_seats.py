@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from forkful._core.signals import WAKE_SIGNAL, ignore
 
+from ._address import unmap
 from ._board import Row, Seat
 
 __all__ = ["Client", "Seats", "Served"]
@@ -37,7 +38,7 @@ class Client:
 
     def __init__(self, conn: socket.socket, address: Any) -> None:
         self.conn = conn
-        self.address = address
+        self.address = unmap(address)
         self.talk: Any = None  # where the protocol stands, if it has one
 
     def __str__(self) -> str:

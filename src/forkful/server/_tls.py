@@ -120,16 +120,39 @@ def handshake(
         HandshakeError: there is no TLS; the connection is closed.
     """
     before = conn.gettimeout()
+    secure = begin(conn, context)
+    if not go_on(secure, timeout, plain_answer=plain_answer):
+        secure.close()
+        raise HandshakeError(Trouble.SLOW, "time out")
+    secure.settimeout(before)
+    return secure
+
+
+def begin(conn: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """*conn*, which is used up, with TLS over it that is yet to be agreed on: see `go_on`.
+
+    Raises:
+        HandshakeError: the client has gone; the connection is closed.
+    """
     try:
         conn.getpeername()  # of a client that has reset the connection, wrap_socket would leave the closing to chance
-        secure = context.wrap_socket(conn, server_side=True, do_handshake_on_connect=False)
+        return context.wrap_socket(conn, server_side=True, do_handshake_on_connect=False)
     except OSError as error:
         conn.close()
         raise HandshakeError(Trouble.GONE, _text(error)) from error
+
+
+def go_on(secure: ssl.SSLSocket, timeout: float, *, plain_answer: bytes = b"") -> bool:
+    """Go on with the handshake for *timeout* seconds at most; whether it is done.  If not, it can be gone on with later.
+
+    Raises:
+        HandshakeError: there is no TLS; the connection is closed.
+    """
     try:
         secure.settimeout(max(timeout, 0.001))  # 0 would mean: do not block
         secure.do_handshake()
-        secure.settimeout(before)
+    except TimeoutError:
+        return False
     except OSError as error:
         trouble = _classify(error)
         if trouble is Trouble.PLAIN_HTTP and plain_answer:
@@ -139,12 +162,10 @@ def handshake(
     except BaseException:
         secure.close()
         raise
-    return secure
+    return True
 
 
 def _classify(error: OSError) -> Trouble:
-    if isinstance(error, TimeoutError):
-        return Trouble.SLOW
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return _TROUBLES.get(error.reason or "", Trouble.OTHER)
     return Trouble.GONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 from ._http import Exchange, Phase, Service
@@ -12,6 +13,7 @@ from ._listeners import Listener
 from ._parking import Parking, Verdict, Waits
 from ._seats import Client, Seats
 from ._source import Source
+from ._tls import HandshakeError, Trouble, begin, go_on
 from ._trades import Secure, Trade
 
 if TYPE_CHECKING:
@@ -29,6 +31,15 @@ access = logging.getLogger("forkful.access")
 MOMENT = 0.005
 """Seconds that a seat waits for a request before it parks the connection: most clients send theirs at once."""
 CHUNK = 65536
+
+
+class _Handshake:
+    """Where a connection stands that has not agreed on TLS."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
 
 
 class Web(Trade):
@@ -90,8 +101,7 @@ class Web(Trade):
 
     def serve(self, client: Client, desk: Desk) -> None:
         try:
-            if client.talk is None and not self._greet(client):
-                client.conn.close()
+            if not isinstance(client.talk, Exchange) and not self._greet(client, desk):
                 return
             self._converse(client, client.talk, desk)
         except OSError as error:
@@ -110,13 +120,32 @@ class Web(Trade):
             limits=self._limits,
         )
 
-    def _greet(self, client: Client) -> bool:
-        """Make a new connection ready to listen to; whether it could be."""
+    def _greet(self, client: Client, desk: Desk) -> bool:
+        """Make a new connection ready to listen to; False if it was closed, or put aside because its client is slow."""
         assert self._service is not None, "loaded before it serves"
-        if not self.secure(client, self._head_timeout):
+        if self._context is not None and not self._agree(client, self._context, desk):
             return False
         client.talk = Exchange(self._service, client.address)
         return True
+
+    def _agree(self, client: Client, context: ssl.SSLContext, desk: Desk) -> bool:
+        """On TLS; what the client has to say to that it may say while it is parked."""
+        try:
+            if client.talk is None:
+                client.conn = begin(client.conn, context)
+                client.talk = _Handshake(time.monotonic() + self._head_timeout)
+            assert isinstance(client.conn, ssl.SSLSocket), "begun above, or when it was first here"
+            if go_on(client.conn, MOMENT):
+                return True
+        except HandshakeError as error:
+            log.info("%s: %s", client, error)
+            return False
+        if client.talk.deadline <= time.monotonic():
+            log.info("%s: %s", client, Trouble.SLOW)
+            client.conn.close()
+        else:
+            desk.park(client, Waits.HEAD)
+        return False
 
     def _converse(self, client: Client, exchange: Exchange, desk: Desk) -> None:
         """Answer requests as long as they come without a pause; then park the connection, or close it."""
@@ -154,6 +183,8 @@ class Web(Trade):
 
 def hear(client: Client) -> Verdict:
     """Take in what a parked connection has sent."""
+    if isinstance(client.talk, _Handshake):
+        return Verdict.SERVE
     exchange: Exchange = client.talk
     while True:
         try:
