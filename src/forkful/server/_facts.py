@@ -78,7 +78,6 @@ def gather(board: Board, now: float, *, seats: bool) -> dict[str, Any]:
         "reloads_given_up": words[GIVEN_UP],
         "requests": sums.requests,
         "failed": sums.failed,
-        "shed": 0,
         "seconds": sums.seconds,
         "durations": tell_durations(sums.buckets),
     }

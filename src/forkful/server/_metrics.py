@@ -34,11 +34,10 @@ class _Reading(Collector):
         )
         requests.add_metric(["served"], facts["requests"] - facts["failed"])
         requests.add_metric(["failed"], facts["failed"])
-        requests.add_metric(["shed"], facts["shed"])
         yield requests
         yield HistogramMetricFamily(
             "forkful_server_request_seconds",
-            "How long the requests took that were not shed.",
+            "How long the requests took.",
             buckets=[("+Inf" if bound is None else str(bound), number) for bound, number in facts["durations"]],
             sum_value=facts["seconds"],
         )

@@ -241,9 +241,9 @@ class Server:
         be, and ``generation`` of what generation.  ``started``: how many there have been; ``died``: those of them that
         crashed or were killed.  ``reloads``: how many have been done; ``reloads_given_up``: because of the handler.
 
-        ``requests``: connections served; ``failed``: those of them whose handler raised; ``shed``: those turned away,
-        beside these.  ``seconds``: how long they took, together; ``durations``: how many took at most so many seconds, as
-        pairs, the last with None for any time.  ``queued``: connections that wait to be accepted; None: the system does
+        ``requests``: connections served; ``failed``: those of them whose handler raised.
+        ``seconds``: how long they took, together; ``durations``: how many took at most so many seconds, as pairs, the
+        last with None for any time.  ``queued``: connections that wait to be accepted; None: the system does
         not say.  ``pid``: the master's; ``uptime``: seconds since it began.
 
         Raises:

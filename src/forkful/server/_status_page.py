@@ -73,7 +73,7 @@ def _summary(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
     mean = f", {phrase_seconds(facts['seconds'] / requests)} each" if requests else ""
     return [
         ("Up", f"{phrase_seconds(facts['uptime'])}, pid {facts['pid']}"),
-        ("Requests", f"{requests:,} served{mean}; {facts['failed']:,} of them failed; {facts['shed']:,} shed"),
+        ("Requests", f"{requests:,} served{mean}; {facts['failed']:,} of them failed"),
         ("Threads", f"{facts['busy']} busy, {facts['idle']} idle"),
         ("Queue", "unknown" if queued is None else f"{queued:,} connections"),
         (
