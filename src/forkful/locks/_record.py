@@ -26,9 +26,10 @@ from typing import NamedTuple
 from ..errors import LockError
 from ._folder import VARIABLE, refuse
 
-FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED, GENERATION = range(11)
+FENCE, PID, START, OWNER, SINCE, HEIR, NAME_LENGTH, MAKER, MAKER_START, SHARED = range(10)
 SIZE = 4096
-_NAME_AT, _NAME_MOST = 11 * 8, 424
+_NAME_AT, _NAME_MOST = 10 * 8, 424
+GENERATION = 63  # behind the name: where the words before it are is what other versions of forkful know
 _TABLE_AT = 64  # words
 _ENTRY = 4  # words
 ROOM = (SIZE // 8 - _TABLE_AT) // _ENTRY  # waiters that are shown
@@ -95,7 +96,7 @@ class Record:
         is_other = self.words[GENERATION] != generation
         if is_other or not leads_there(self.name()):
             if is_other or not generation:
-                for word in (*range(NAME_LENGTH), *range(SHARED, _NAME_AT // 8), *range(_TABLE_AT, SIZE // 8)):
+                for word in (*range(NAME_LENGTH), SHARED, *range(_TABLE_AT, SIZE // 8)):
                     self.words[word] = 0
             self._write_name(name)
             self.words[GENERATION] = generation
