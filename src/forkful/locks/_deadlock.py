@@ -1,6 +1,6 @@
 """Circles of waiters: each holds what the one before it waits for, so that none will ever get on.  See README.md.
 
-Found by those who have waited for a second, from the records in the folder of locks; one of them gives up.  Readers of an
+Found by those who have waited for half a second, from the records in the folder of locks; one of them gives up.  Readers of an
 `RWLock` are not on record, and so in no circle that is found.
 """
 
@@ -16,7 +16,7 @@ from ._folder import identify
 from ._place import Place
 from ._record import FENCE, Entry, Record, recorded_file
 
-LOOK_S: Final = 1.0  # a wait that lasts so long is looked into
+LOOK_S: Final = 0.5  # a wait that lasts so long is looked into
 _TURN_S: Final = 0.5  # so long after the turn of one of a circle is that of the next
 _READINGS: Final = 8  # at most, of records that change meanwhile
 
