@@ -34,17 +34,16 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageProblem(f"{path} is not TOML: {error}; see https://toml.io") from error
     values = {key.replace("-", "_"): value for key, value in values.items()}
-    known = {param.name for param in ctx.command.params} - {"config"}
-    if unknown := sorted(set(values) - known):
-        raise UsageProblem(
-            f"{path}: there is no option {unknown[0]!r}; there are {', '.join(sorted(filter(None, known)))}"
-        )
+    known = {param.opts[0].lstrip("-").replace("-", "_"): str(param.name) for param in ctx.command.params}
+    del known["config"]
+    if unknown := sorted(set(values) - set(known)):
+        raise UsageProblem(f"{path}: there is no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
     for key, value in values.items():
         if isinstance(value, dict) or (isinstance(value, list) and key != "bind"):
             raise UsageProblem(f"{path}: {key} must be one value, not {value!r}")
     if isinstance(values.get("bind"), str):
         values["bind"] = [values["bind"]]
-    ctx.default_map = {**(ctx.default_map or {}), **values}
+    ctx.default_map = {**(ctx.default_map or {}), **{known[key]: value for key, value in values.items()}}
 
 
 @click.command(name="serve", options_metavar="[OPTIONS]")
