@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from forkful.server import serve
+from forkful import serve
 
 try:
     from flask import Flask, request

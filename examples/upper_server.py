@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import Any
 
-from forkful.server import serve
+from forkful import serve
 
 
 def upper(conn: socket.socket, _address: Any) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import ForkfulError
     from .locks import Lock, RLock, RWLock, Semaphore, SharedFile, SharedJSON
     from .pool import AsyncResult, Outcome, Pool, Shared, cpu_count
+    from .server import Server, serve
 
 __all__ = [
     "AsyncResult",
@@ -36,12 +37,14 @@ __all__ = [
     "RLock",
     "RWLock",
     "Semaphore",
+    "Server",
     "Shared",
     "SharedFile",
     "SharedJSON",
     "TimeoutError",
     "cpu_count",
     "map_file",
+    "serve",
 ]
 __version__ = "0.1.0"
 
@@ -57,14 +60,16 @@ _HOMES = {
     "RLock": ".locks",
     "RWLock": ".locks",
     "Semaphore": ".locks",
+    "Server": ".server",
     "Shared": ".pool",
     "SharedFile": ".locks",
     "SharedJSON": ".locks",
     "TimeoutError": "multiprocessing",
     "cpu_count": ".pool",
     "map_file": ".apps.mapping",
+    "serve": ".server",
 }
-_MODULES = {"errors", "events", "futures", "locks", "pool"}
+_MODULES = {"errors", "events", "futures", "locks", "pool", "server"}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from forkful.cli._serve import command
+
 from .conftest import Shell
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "server.md").read_text(encoding="utf-8")
 
 APP = """
 def app(environ, start_response):
@@ -135,3 +141,9 @@ def test_port_is_taken(shell: Shell) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "it is taken; stop the program that listens there" in line
+
+
+@pytest.mark.parametrize("option", [param.opts[0] for param in command.params if param.name != "handler"])
+def test_every_option_is_on_the_page(option: str) -> None:
+    """In the reference, with its name as it is typed."""
+    assert re.search(rf"`{option}[ `]", PAGE)

@@ -341,6 +341,8 @@ def serve(
 
     Example::
 
+        from forkful import serve
+
         serve("echo:handle", "127.0.0.1:8080", processes=(2, 8), threads=16)
     """
     Server(handler, address, **options).run()

@@ -92,7 +92,10 @@ class Web(Trade):
 
     def open_parking(self, seats: Seats) -> Parking:
         def expire(client: Client, waits: Waits) -> Verdict:
-            if waits is not Waits.HEAD or not isinstance(client.talk, Exchange):
+            if isinstance(client.talk, _Handshake):
+                log.info("%s: %s", client, Trouble.SLOW)
+                return Verdict.CLOSE
+            if waits is not Waits.HEAD:
                 return Verdict.CLOSE
             client.talk.expire()
             return _judge(client.talk)
