@@ -361,6 +361,27 @@ def test_recycling(program: Start) -> None:
     assert all(count >= 10 for count in list(answers.values())[:-1])
 
 
+LEAK = """
+import os
+kept = []
+
+def handle(conn, address):
+    kept.append(bytearray(os.urandom(1)) * 20_000_000)
+    conn.sendall(b"%d" % os.getpid())
+"""
+
+
+def test_recycling_by_memory(program: Start) -> None:
+    """One that holds too much is replaced, and no connection is lost."""
+    server = program("'handlers:handle', '127.0.0.1:0', max_memory='150MB'", LEAK)
+    deadline = time.monotonic() + WATCHDOG
+    answers: set[bytes] = set()
+    while len(answers) < 3:
+        assert time.monotonic() < deadline
+        answers.add(server.ask())
+    assert b"" not in answers
+
+
 def test_worker_is_told_to_leave(program: Start) -> None:
     """By a SIGTERM of somebody's: in good order, after another has come."""
     server = program("'handlers:upper', '127.0.0.1:0'")
