@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import multiprocessing
 import os
@@ -216,6 +217,37 @@ def test_holder(contend: Start) -> None:
         own = lock.holder()
         assert own is not None
         assert (own.pid, own.thread) == (os.getpid(), threading.get_native_id())
+
+
+def test_holder_is_nobody_where_a_wait_that_is_over_gets_it(contend: Start) -> None:
+    """The thread that waited on gives it back as soon as it runs: by then, nobody of this process has it."""
+    other, third, lock = contend(), contend(), Lock("a")
+    other("take Lock('a')")
+    assert not lock.acquire(timeout=0.01)
+    mechanism = lock._door.mechanism
+    assert isinstance(mechanism, _file.FileLock)
+    with lock._door._mutex:  # in which it is given back
+        other.die()
+        while _kernel._find_askers(*mechanism.file) != [os.getpid()]:
+            time.sleep(0.001)  # the kernel tells of it to the one who waits
+        assert lock.holder() is None
+        assert third("run lock(\"Lock('a')\").holder().pid") == str(os.getpid())  # it cannot be had there
+    third("take Lock('a')")
+    holder = lock.holder()
+    assert holder is not None
+    assert holder.pid == third.pid
+
+
+def test_holder_is_this_process_by_another_descriptor(tmp_path: Path) -> None:
+    """What it has locked by itself, past forkful, is held, though nobody holds it by the lock."""
+    lock = Lock(tmp_path / "a.lock")
+    assert lock.holder() is None
+    with open(tmp_path / "a.lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        holder = lock.holder()
+        assert holder is not None
+        assert holder.pid == os.getpid()
+    assert lock.holder() is None
 
 
 def test_holder_is_who_has_it_not_who_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

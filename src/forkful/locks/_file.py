@@ -249,8 +249,12 @@ class FileLock:
     def holder(self) -> _who.Holder | None:
         """Who holds it, alive; None if nobody does.  Of several readers, one."""
         with self._changing:
-            noted = self._open().holder()
-        return find_holder(self.file, noted)
+            record = self._open()
+            # What a porter has got for nobody is free, here, and about to be free for all.  Read before the record: who
+            # takes it meanwhile is then found there.
+            unheld = None if self._noted else self._fd
+            file, noted = self.file, record.holder()
+        return find_holder(file, noted, unheld)
 
     def check_deadlock(self, owner: int, *, blocks: bool) -> float | None:
         """Raise if *owner*, which waits here, is in a circle of waiters, and is the one to give up.

@@ -6,23 +6,47 @@ that was killed.  The kernel goes on naming the dead one's number, which may be 
 
 from __future__ import annotations
 
-import contextlib
 import os
+from typing import Final
 
 from . import _who
 from ._record import Entry
 
+_READINGS: Final = 8  # at most, of a lock that changes hands meanwhile
 
-def find_holder(file: tuple[int, int], noted: Entry | None) -> _who.Holder | None:
+
+def find_holder(file: tuple[int, int], noted: Entry | None, unheld: int | None = None) -> _who.Holder | None:
     """Who has the flock on *file*, device and inode; None if nobody has, as far as this user may see.  Of several, one.
 
     Args:
         noted: who has noted that it holds it, and may have died since.
+        unheld: a descriptor of this process by which nobody holds it, though the kernel may say so: a wait that nobody is
+            left of may have got it, and is about to give it back.
 
     Returns:
         With a pid of 0 where it is held, and nobody who may be looked at has it.
     """
-    pids = _find_askers(*file)
+    asked, others = _find_askers(*file), list[int]()
+    holder: _who.Holder | None = None
+    for _ in range(_READINGS):
+        passing = unheld is not None and _lives_by(os.getpid(), str(unheld), file)
+        others = asked.copy()
+        if passing and os.getpid() in others:
+            others.remove(os.getpid())  # once: it may have it by another descriptor too
+        holder = _find_among(others, file, noted, passing=passing)
+        before, asked = asked, _find_askers(*file)
+        is_settled = asked == before  # else it has changed hands meanwhile, maybe for what is only passing here
+        if is_settled or (not others if holder is None else holder.pid != os.getpid()):
+            break
+    return holder or (_who.nobody_known() if others else None)
+
+
+def _find_among(pids: list[int], file: tuple[int, int], noted: Entry | None, *, passing: bool) -> _who.Holder | None:
+    """Who of *pids*, or in their place, has it.
+
+    Args:
+        passing: this process has it besides, and does not count.
+    """
     alive = noted is not None and _who.is_alive(noted.pid, noted.start)
     if noted is not None and alive and noted.pid in pids:
         return _who.describe_holder(noted.pid, noted.owner, noted.since)
@@ -33,8 +57,9 @@ def find_holder(file: tuple[int, int], noted: Entry | None) -> _who.Holder | Non
         has = _has_lock(pid, file)
         if has or (has is None and pid != dead):
             return _who.describe_holder(pid)
-    heir = next((pid for pid in _processes() if _has_lock(pid, file)), None)
-    return _who.describe_holder(heir) if heir is not None else _who.nobody_known() if pids else None
+    ours = os.getpid() if passing else None
+    heir = next((pid for pid in _processes() if pid != ours and _has_lock(pid, file)), None)
+    return None if heir is None else _who.describe_holder(heir)
 
 
 def _find_askers(device: int, inode: int) -> list[int]:
@@ -55,15 +80,20 @@ def _processes() -> list[int]:
 def _has_lock(pid: int, file: tuple[int, int]) -> bool | None:
     """Whether process *pid* has *file* open by a descriptor that its lock lives by; None where that may not be looked at."""
     try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):  # it was closed
-                found = os.stat(f"/proc/{pid}/fd/{name}")
-                if (found.st_dev, found.st_ino) == file:
-                    with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as info:
-                        if any(line.startswith("lock:") and " FLOCK " in line for line in info):
-                            return True
+        return any(_lives_by(pid, name, file) for name in os.listdir(f"/proc/{pid}/fd"))
     except PermissionError:
         return None
     except OSError:  # it has ended
+        return False
+
+
+def _lives_by(pid: int, name: str, file: tuple[int, int]) -> bool:
+    """Whether descriptor *name* of process *pid* is one of *file* that its lock lives by."""
+    try:
+        found = os.stat(f"/proc/{pid}/fd/{name}")
+        if (found.st_dev, found.st_ino) == file:
+            with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as info:
+                return any(line.startswith("lock:") and " FLOCK " in line for line in info)
+    except FileNotFoundError:  # it was closed
         pass
     return False
