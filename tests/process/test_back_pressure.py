@@ -8,7 +8,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +361,35 @@ def test_no_cost_where_it_is_not_used() -> None:
         result = pool.apply_async(tasks.double, (1,), block=False)
         assert result._early is None
         assert result.get(WATCHDOG) == 2
+
+
+def test_item_that_comes_just_before_the_wait() -> None:
+    """The thread that reads the iterable tells of it when nobody waits for descriptors yet: it is seen nevertheless."""
+    gate, told = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        gate.wait(WATCHDOG)
+        yield 2
+
+    with forkful.Pool(1) as pool:
+        master: Any = pool._master
+        nudge, wait = master.nudge, master._wait_for_descriptors
+
+        def nudge_and_tell() -> None:
+            nudge()
+            if gate.is_set():
+                told.set()
+
+        def wait_a_little_later(*arguments: Any) -> Any:
+            if started:
+                gate.set()
+                told.wait(WATCHDOG)
+            return wait(*arguments)
+
+        started: list[bool] = []
+        master.nudge, master._wait_for_descriptors = nudge_and_tell, wait_a_little_later
+        results = pool.imap(tasks.double, items())
+        assert next(results) == 2
+        started.append(True)
+        assert results.next(timeout=WATCHDOG) == 4

@@ -361,6 +361,31 @@ def test_recycling(program: Start) -> None:
     assert all(count >= 10 for count in list(answers.values())[:-1])
 
 
+FORKING = """
+import os, time
+
+def handle(conn, address):
+    if conn.recv(9) == b"fork":
+        pid = os.fork()
+        if not pid:
+            os.close(conn.detach())
+            time.sleep(60)
+            os._exit(0)
+        conn.sendall(b"%d" % pid)
+"""
+
+
+def test_child_of_a_handler_holds_no_port(program: Start) -> None:
+    """Nor does its client wait for it."""
+    server = program("'handlers:handle', '127.0.0.1:0'", FORKING)
+    child = int(server.ask(b"fork"))
+    try:
+        assert server.end() == 0
+        socket.create_server(server.address).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 LEAK = """
 import os
 kept = []

@@ -125,6 +125,8 @@ class Master:
         self.gone = Slot()  # closed or terminated, and every worker has ended
         self.wheel = Wheel(self._turn, self._needs_driver, self._wake, self.gone)
         self._polling = False  # some thread is in, or just before, poll()
+        self._nudged = False  # since the turn began
+        self._unfed = False  # nudged since a thread that feeds has last begun with the sources
         self._polled_until: int | None = None  # and leaves it then
         self.gave_up = False  # nothing more is done: the books were interrupted, or this is a copy in a forked child
         self.foreign = False  # the latter
@@ -220,9 +222,10 @@ class Master:
         A call while another thread feeds does nothing: whoever waits next takes a turn, and a turn begins by feeding.
         """
         fed = True
-        while fed and self._sources and self._feeding.acquire(blocking=False):
+        # A nudge that comes while this thread feeds is its own to see to: nobody else can feed meanwhile.
+        while (fed or self._unfed) and self._sources and self._feeding.acquire(blocking=False):
             try:
-                fed = False
+                fed = self._unfed = False
                 for source in sorted(self._sources, key=_precedence) if len(self._sources) > 1 else list(self._sources):
                     fed = self._feed_from(source) or fed
             finally:
@@ -247,6 +250,7 @@ class Master:
 
     def nudge(self) -> None:
         """There is something new to look at: see to it that somebody does."""
+        self._nudged = self._unfed = True
         self.wheel.ensure()
         self._wake()
 
@@ -587,6 +591,7 @@ class Master:
         """One turn of the loop, at most *left* nanoseconds of waiting.  Only the thread that has the wheel."""
         if self._dropped is not None and not self._closing:
             self.terminate(self._dropped)
+        self._nudged = False
         if self._inbox or self._later:
             self._handle([])
         if self._has_news():
@@ -630,7 +635,7 @@ class Master:
         outer, self._polling = self._polling, True
         try:
             # Whoever changed one of these before it could see `_polling` has not woken us.
-            news = self._inbox or self._later or self._crew.unseen or self._dropped
+            news = self._inbox or self._later or self._crew.unseen or self._dropped or self._nudged
             if slot.settled or news or self._state.due != due:
                 left = 0
             return self._crew.wait(left)

@@ -114,14 +114,10 @@ def command(handler: str | None, bind: tuple[str, ...], **options: Any) -> int:
 
 
 def _print_logs() -> None:
-    """The server's words go to standard error, the access log to standard output."""
-    for name, stream, form in (
-        ("forkful.server", sys.stderr, "forkful: %(message)s"),
-        ("forkful.access", sys.stdout, "%(message)s"),
-    ):
-        logger = logging.getLogger(name)
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(logging.Formatter(form))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    """The server's words go to standard error, all of them; its access log goes to standard output by itself."""
+    logger = logging.getLogger("forkful.server")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("forkful: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

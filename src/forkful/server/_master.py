@@ -109,7 +109,6 @@ class Master:
         self._by_fd: dict[int, Callable[[], None]] = {}
         self._due = 0.0  # when a request can be over its time
         self._closed: Close | None = None
-        self._stopped_by: list[int] = []
         addresses = [str(listener.address) for listener in listeners]
         self.facts = Facts(self.board, [queue_of(listener) for listener in listeners], addresses)
         self._lookout: Lookout | None = None

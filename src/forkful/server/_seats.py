@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from forkful._core import forks
 from forkful._core.signals import WAKE_SIGNAL, ignore
 
 from ._address import unmap
@@ -148,7 +149,15 @@ class Seats:
         self._present = threads
         self._is_leaving = False
         self._is_finishing = False
+        forks.hold(self)
         self.aside = 0  # clients that were put aside; as long as there are some, seats are needed
+
+    def disown(self) -> None:
+        """In a process that a handler has forked: it listens to nobody, and holds no port."""
+        for post in self._posts:
+            post.close()
+        for listener in (*self._listeners, self._dead):
+            listener.close()
 
     def start(self) -> None:
         """Begin to accept.  In the main thread."""

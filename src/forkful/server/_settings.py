@@ -44,11 +44,6 @@ class Settings:
     max_requests_jitter: int = 0
     max_memory: int | None = None
 
-    @property
-    def is_elastic(self) -> bool:
-        """Whether the number of workers follows the load."""
-        return self.least < self.most
-
 
 def check_settings(
     *,

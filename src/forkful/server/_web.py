@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,8 @@ class Web(Trade):
 
     def load(self) -> None:
         super().load()
+        if self._line is not None:
+            _have_lines_written()
         self._service = self._make_service(self.source.load())
 
     def open_parking(self, seats: Seats) -> Parking:
@@ -182,6 +185,16 @@ class Web(Trade):
                         exchange.receive(conn.recv(CHUNK))
                     except TimeoutError:
                         pass
+
+
+def _have_lines_written() -> None:
+    """Unless the program has its own way with the access log: to standard output."""
+    if access.level == logging.NOTSET:
+        access.setLevel(logging.INFO)
+    if not access.hasHandlers():
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        access.addHandler(handler)
 
 
 def hear(client: Client) -> Verdict:
