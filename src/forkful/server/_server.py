@@ -70,10 +70,11 @@ class Server:
         max_head, max_body: bytes of an HTTP request, or texts such as ``"10MB"``; None: as many as come.
         script_name: the path that the application is at, such as ``"/shop"``; empty for all.
         access_log: ``"common"``, ``"combined"`` or ``"json"``: a line for each HTTP request goes to the logger
-            ``forkful.access``; None: there are no lines.
+            ``forkful.access``, and to standard output where the program has not set up logging; None: there are no lines.
         status: another address, where one can see by HTTP what the server is doing: ``/`` for people, ``/status.json``, and
-            ``/metrics`` for Prometheus (needs ``forkful[metrics]``).  A socket that systemd names ``forkful-status`` is taken instead.  Nobody is asked who they are: choose one of this
-            machine, or of a network that may know.  None: there is none.
+            ``/metrics`` for Prometheus (needs ``forkful[metrics]``).  A socket that systemd names ``forkful-status`` is
+            taken instead.  Nobody is asked who they are: choose one of this machine, or of a network that may know.
+            None: there is none.
 
     Raises:
         TypeError, ValueError: an argument cannot be.
