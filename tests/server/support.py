@@ -35,11 +35,18 @@ class Program:
 
     running: ClassVar[list[Program]] = []
 
-    def __init__(self, folder: Path, arguments: str, handlers: str = HANDLERS) -> None:
+    def __init__(
+        self, folder: Path, arguments: str, handlers: str = HANDLERS, *, pass_fds: tuple[int, ...] = ()
+    ) -> None:
         (folder / "handlers.py").write_text(handlers)
         script = f"from forkful.server import serve\nserve({arguments})\n"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", script], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-c", script],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            pass_fds=pass_fds,
         )
         self.running.append(self)
         self.lines: list[str] = []

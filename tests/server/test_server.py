@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -368,6 +369,7 @@ def handle(conn, address):
     if conn.recv(9) == b"fork":
         pid = os.fork()
         if not pid:
+            os.closerange(0, 3)  # of which the test waits for the end
             os.close(conn.detach())
             time.sleep(60)
             os._exit(0)
@@ -384,6 +386,126 @@ def test_child_of_a_handler_holds_no_port(program: Start) -> None:
         socket.create_server(server.address).close()
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+EXITING = """
+import os, sys
+
+def handle(conn, address):
+    word = conn.recv(9)
+    if word == b"fork" and not os.fork():
+        sys.exit(3)
+    if word == b"close":
+        os.close(conn.fileno())
+    else:
+        conn.sendall(b"%d" % os.getpid())
+"""
+
+
+def test_copy_of_a_worker_serves_nobody(program: Start) -> None:
+    """A handler forks, and the child raises SystemExit: it ends there."""
+    server = program("'handlers:handle', '127.0.0.1:0'", EXITING)
+    (worker,) = server.workers
+    for _ in range(5):
+        assert server.ask(b"fork") == b"%d" % worker
+    assert [server.ask(b"x") for _ in range(5)] == [b"%d" % worker] * 5
+    assert server.end() == 0
+
+
+def test_handler_that_closes_the_descriptor(program: Start) -> None:
+    """It costs no seat."""
+    server = program("'handlers:handle', '127.0.0.1:0', threads=2", EXITING)
+    (worker,) = server.workers
+    for _ in range(5):
+        with contextlib.suppress(ConnectionError):
+            assert server.ask(b"close") == b""
+    assert [server.ask(b"x") for _ in range(5)] == [b"%d" % worker] * 5
+
+
+def test_no_descriptor_for_a_new_worker(program: Start) -> None:
+    """The master goes on with the workers that are there."""
+    server = program("'handlers:upper', '127.0.0.1:0'")
+    pid = server.process.pid
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 99))
+    server.send(signal.SIGHUP)
+    assert "Too many open files" in server.read_until("given up")[-1]
+    assert server.ask(b"a\n") == b"A\n"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (99, 99))
+    server.send(signal.SIGHUP)
+    server.read_until("reloaded")
+    assert server.end() == 0
+
+
+def test_borrowed_socket(program: Start) -> None:
+    """One that systemd, say, has passed on is as it was at the end: with who is queued, for the next one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        for _ in range(2):
+            server = program(f"'handlers:upper', 'fd:{listener.fileno()}'", pass_fds=(listener.fileno(),))
+            server.address = address
+            assert server.ask(b"a\n") == b"A\n"
+            assert server.end() == 0
+        with socket.create_connection(address, timeout=WATCHDOG) as queued:
+            queued.sendall(b"b\n")
+            server = program(f"'handlers:upper', 'fd:{listener.fileno()}'", pass_fds=(listener.fileno(),))
+            assert queued.recv(9) == b"B\n"
+        server.end()
+
+
+def test_end_while_a_successor_starts(program: Start, tmp_path: Path) -> None:
+    """It is not left alone."""
+    server = program("'handlers:upper', '127.0.0.1:0'")
+    (tmp_path / "handlers.py").write_text("import time\ntime.sleep(60)\n")
+    server.send(signal.SIGUSR2)
+    successor = int(server.read_until("starting a successor")[-1].rpartition(" ")[2])
+    assert server.end() == 0
+    await_end(successor)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+
+
+def test_reload_after_somebody_elses(tmp_path: Path) -> None:
+    """`reload` waits for its own."""
+    file = tmp_path / "handlers.py"
+    file.write_text("def handle(conn, address): conn.sendall(b'one')\n")
+    with Server(f"{file}:handle", "127.0.0.1:0") as server:
+        os.kill(server.stats()["pid"], signal.SIGHUP)
+        while server.stats()["reloads"] < 1:
+            time.sleep(0.001)  # nothing else tells of it
+        file.write_text("def handle(conn, address): conn.sendall(b'two')\n")
+        server.reload()
+        with connect(server) as client:
+            assert read_all(client) == b"two"
+
+
+def test_file_of_a_socket_goes_with_a_failed_start(tmp_path: Path) -> None:
+    """And the object can be used again."""
+    path = tmp_path / "s.sock"
+    server = Server("nosuch:handler", f"unix:{path}")
+    for _ in range(2):
+        with pytest.raises(ServerError, match="nosuch"):
+            server.start()
+        assert not path.exists()
+
+
+def test_stop_in_a_forked_child() -> None:
+    """Does nothing: the server is the parent's."""
+    with Server(upper, "127.0.0.1:0") as server:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                files = [os.open("/dev/null", os.O_RDONLY) for _ in range(9)]
+                server.stop()
+                for file in files:
+                    os.fstat(file)
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        with connect(server) as client:
+            client.sendall(b"a\n")
+            assert client.recv(9) == b"A\n"
 
 
 LEAK = """

@@ -21,7 +21,7 @@ import pytest
 from forkful.errors import ServerError
 from forkful.server import Server
 
-from .support import WATCHDOG, Program, Start, read_all
+from .support import WATCHDOG, Program, Start, await_end, read_all
 
 APPS = """
 import os, threading, time
@@ -116,6 +116,50 @@ def test_parked_connection_is_served_by_an_idle_seat(web: Callable[..., Program]
         assert parked.recv(99).startswith(b"HTTP/1.1 200 OK")
         waiting.join()
         assert answers[0][0] == 200
+
+
+def test_worker_leaves_though_one_that_was_parked_comes_back(web: Callable[..., Program]) -> None:
+    """Once more, while it leaves; then nobody holds it."""
+    server = web("threads=3, drain_timeout=50, keepalive=50")
+    (worker,) = server.workers
+    with server.connect() as kept:
+        kept.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.recv(999).startswith(b"HTTP/1.1 200 OK")
+        time.sleep(0.05)  # longer than a seat waits for more
+        server.send(signal.SIGHUP)
+        server.read_until("reloaded")
+        kept.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"Connection: close" in read_all(kept)
+    await_end(worker)
+
+
+@pytest.mark.parametrize("pipelined", [1, 50])
+def test_busy_client_leaves_room_for_others(web: Callable[..., Program], pipelined: int) -> None:
+    """One seat, and a client that asks without a pause: another is served in between."""
+    server = web()
+    ended = threading.Event()
+
+    def hog() -> None:
+        with server.connect() as conn:
+            asked = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * pipelined
+            reader = conn.makefile("rb")
+            length = 0
+            while not ended.is_set():
+                conn.sendall(asked)
+                for _ in range(pipelined):
+                    while (line := reader.readline()) != b"\r\n":
+                        if line.lower().startswith(b"content-length:"):
+                            length = int(line.split()[1])
+                    reader.read(length)
+
+    thread = threading.Thread(target=hog)
+    thread.start()
+    try:
+        for _ in range(3):
+            assert ask(server, "/")[0] == 200
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_silent_kept_connection(web: Callable[..., Program]) -> None:
@@ -225,7 +269,7 @@ def test_tls(secure: tuple[Program, ssl.SSLContext]) -> None:
         torn.sendall(b"GET /b HTTP/1.1\r\nHo")
         time.sleep(0.05)  # longer than a seat waits
         torn.sendall(b"st: x\r\nConnection: close\r\n\r\n")
-        assert b"https /b 0" in read_all(torn)
+        assert b"https /b 0" in read_all(torn)  # with an end of TLS's own: else this would raise
 
 
 def test_silence_and_plain_text_at_a_tls_port(secure: tuple[Program, ssl.SSLContext]) -> None:

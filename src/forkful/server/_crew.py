@@ -23,7 +23,12 @@ class Worker:
         self.row = row
         self.child = ForkedChild()
         self.wire, self.theirs = open_wire()
-        self.lifeline, self._hold = os.pipe()
+        try:
+            self.lifeline, self._hold = os.pipe()
+        except OSError:
+            self.wire.close()
+            self.theirs.close()
+            raise
         forks.hold(self)
 
     def start(self, job: Job) -> None:

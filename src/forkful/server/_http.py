@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import EngineUnavailable
 from ._body import CHUNK, BadBody, open_body
+from ._closing import end_our_side, ending_copies
 from ._requests import Limits, Request
 from ._response import ClientGone, Response
 from ._wsgi import Application, FileWrapper, environ_of, run_application
@@ -261,7 +262,8 @@ class Exchange:
             return ""
         body = open_body(conn, self.receive, request, response)
         try:
-            run_application(service.app, environ, body, response)
+            with ending_copies():
+                run_application(service.app, environ, body, response)
         except ClientGone:
             raise
         except BaseException as error:  # also SystemExit: an application ends its request, not its worker
@@ -293,17 +295,17 @@ class Exchange:
         if failed and response.ends_by_close():
             _reset(conn)
         elif not (response.gone or self._ended):
-            self.lingers = _end_our_side(conn) or not read_all
+            end_our_side(conn)
+            self.lingers = _has_unread(conn) or not read_all
         return False
 
 
-def _end_our_side(conn: socket.socket) -> bool:
-    """Send nothing more; whether the client has sent something that nobody has read."""
+def _has_unread(conn: socket.socket) -> bool:
+    """Whether the client has sent something that nobody has read."""
     try:
-        conn.shutdown(socket.SHUT_WR)
         conn.settimeout(0)
         return bool(conn.recv(CHUNK))
-    except OSError:
+    except (OSError, ValueError):
         return False  # nothing is there, or the client has gone
 
 

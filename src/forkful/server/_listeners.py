@@ -33,11 +33,15 @@ class Listener:
     Attributes:
         socket: blocking, not inheritable by programs that are started.
         address: where it listens: the port that port 0 became, of an adopted one what the kernel says.
+        is_borrowed: somebody else has it too, and goes on with it: its queue is not ours to empty.
     """
 
-    def __init__(self, sock: socket.socket, address: Address, *, has_file: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, address: Address, *, has_file: bool = False, is_borrowed: bool = False
+    ) -> None:
         self.socket = sock
         self.address = address
+        self.is_borrowed = is_borrowed
         self._file = identify(address.path) if has_file else None
         self._pid = os.getpid()
 
@@ -112,7 +116,8 @@ def adopt_listener(fd: int, *, has_file: bool = False, name: str = "") -> Listen
     except BaseException:
         sock.detach()  # it stays whose it was
         raise
-    return Listener(sock, address, has_file=has_file and address.kind == "unix" and not address.is_abstract)
+    has_file = has_file and address.kind == "unix" and not address.is_abstract
+    return Listener(sock, address, has_file=has_file, is_borrowed=True)
 
 
 def backlog_limit() -> int | None:

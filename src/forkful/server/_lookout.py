@@ -73,18 +73,18 @@ class Lookout:
         self._since = time.monotonic()
         row = self._board.take_row(0)
         assert row is not None, "no more than two are there at a time"
-        worker = Worker(next(self._numbers), row)
-        job = Job(
-            self._trade,
-            [self.listener.socket],
-            SETTINGS,
-            self._board,
-            row,
-            worker.theirs,
-            worker.lifeline,
-            not_ours=[other.socket for other in self._others],
-        )
         try:
+            worker = Worker(next(self._numbers), row)
+            job = Job(
+                self._trade,
+                [self.listener.socket],
+                SETTINGS,
+                self._board,
+                row,
+                worker.theirs,
+                worker.lifeline,
+                not_ours=[other.socket for other in self._others],
+            )
             worker.start(job)
         except OSError as error:
             self._board.retire(row)

@@ -224,6 +224,8 @@ class Master:
             event = self._meanings.get(signum)
             if isinstance(event, Stop):
                 event = Stop(at_once=event.at_once or self._fleet.is_stopping)
+                if self._successor is not None:  # it is not ready: whoever wants an end wants no successor
+                    self._on_successor(late=True)
             if isinstance(event, Upgrade):
                 self._upgrade()
             elif event is not None:
@@ -324,18 +326,18 @@ class Master:
     def _start(self, number: int, generation: int) -> None:
         row = self.board.take_row(generation)
         assert row is not None, "the fleet has no more members than the board has rows"
-        worker = Worker(number, row)
-        job = Job(
-            self._trade,
-            [listener.socket for listener in self._listeners],
-            self._settings,
-            self.board,
-            row,
-            worker.theirs,
-            worker.lifeline,
-            not_ours=[] if self._lookout is None else [self._lookout.listener.socket],
-        )
         try:
+            worker = Worker(number, row)
+            job = Job(
+                self._trade,
+                [listener.socket for listener in self._listeners],
+                self._settings,
+                self.board,
+                row,
+                worker.theirs,
+                worker.lifeline,
+                not_ours=[] if self._lookout is None else [self._lookout.listener.socket],
+            )
             worker.start(job)
         except OSError as error:
             self.board.retire(row)
@@ -346,12 +348,14 @@ class Master:
         self._watch(worker.child.fileno(), partial(self._on_end, worker))
 
     def _finish(self) -> None:
-        """What is queued is still served, what comes from now on is not queued."""
-        for listener in self._listeners:
-            os.set_blocking(listener.fileno(), False)  # for all that share it
-            shrink(listener)
+        """What is queued is still served, what comes from now on is not queued; what is borrowed its owner goes on with."""
+        word = Word.DRAIN if any(listener.is_borrowed for listener in self._listeners) else Word.FINISH
+        if word is Word.FINISH:
+            for listener in self._listeners:
+                os.set_blocking(listener.fileno(), False)  # for all that share it
+                shrink(listener)
         for worker in self._workers.values():
-            worker.wire.send(Word.FINISH)
+            worker.wire.send(word)
 
     def _watch(self, fd: int, act: Callable[[], None]) -> None:
         self._poll.register(fd, select.POLLIN)

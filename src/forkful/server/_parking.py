@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
@@ -64,6 +64,7 @@ class Parking:
         self._wake.setblocking(False)
         self._epoll.register(self._wake_r, select.EPOLLIN)
         self._lock = threading.Lock()
+        self._passed: deque[Client] = deque()
         # By descriptor; of each kind the one that was parked first is the first to be over its time.
         self._parked: dict[Waits, OrderedDict[int, tuple[Client, float]]] = {kind: OrderedDict() for kind in Waits}
         self._sleeps = False  # the keeper waits without an end
@@ -84,6 +85,11 @@ class Parking:
         self._epoll.register(client.conn, select.EPOLLIN | select.EPOLLRDHUP)
         if wake:
             self._wake.send(b"\0")
+
+    def pass_on(self, client: Client) -> None:
+        """Have the keeper give it to a seat, in its own time.  From any thread."""
+        self._passed.append(client)
+        self._wake.send(b"\0")
 
     # In the keeper.
 
@@ -106,6 +112,8 @@ class Parking:
                 self._wake_r.recv(4096)
             else:
                 self._read(fd)
+        while self._passed:
+            self._serve(self._passed.popleft())
         now = time.monotonic()
         for waits, parked in self._parked.items():
             while parked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable
 from functools import partial
@@ -50,11 +51,14 @@ class Running:
     def reload(self) -> None:
         """As `Server.reload`."""
         with self._lock:
+            self._drop_old_news()
             self._child.kill(signal.SIGHUP)
             self._await(Word.RELOADED)
 
     def stop(self, signum: int, seconds: float) -> None:
-        """Send *signum*, and wait for the end."""
+        """Send *signum*, and wait for the end.  In a child that was forked nothing happens: it is the parent's."""
+        if not self.is_ours():
+            return
         self._child.kill(signum)
         if not self._child.ends_within(int(min(seconds, 1e6) * 1000)):
             self._child.kill()
@@ -65,7 +69,8 @@ class Running:
         """The end, with its workers."""
         if self.is_ours():
             self._child.kill()
-            self._child.await_end()
+            if not sys.is_finalizing():  # else there is nobody to wait with; the end of this process is theirs, too
+                self._child.await_end()
         self._close()
 
     def is_ours(self) -> bool:
@@ -76,6 +81,7 @@ class Running:
         """In a process that is forked, the master among them: this is whoever started it's."""
         self._wire.close()
         os.close(self._hold)
+        self._hold = -1  # the number may be another's by the time that somebody stops this
 
     def tell(self, news: News) -> None:
         """In the master: what has happened."""
@@ -88,13 +94,20 @@ class Running:
             case _:
                 pass
 
+    def _drop_old_news(self) -> None:
+        """Of reloads that somebody else has asked for, by a signal."""
+        with contextlib.suppress(EOFError):
+            self._wire.receive()
+
     def _await(self, word: Word) -> None:
         while True:
-            is_readable(self._wire.fileno(), None)
             try:
+                is_readable(self._wire.fileno(), None)
                 messages = self._wire.receive()
             except EOFError:
                 raise ServerError("the master has died; start the server again") from None
+            except (OSError, ValueError):  # another thread has stopped it, and closed the wire
+                raise ServerError("the server was stopped meanwhile") from None
             for message in messages:
                 if message.word is word:
                     return
@@ -106,8 +119,9 @@ class Running:
         self._theirs.close()
         if self._lifeline >= 0:  # it has never begun
             os.close(self._lifeline)
-        with contextlib.suppress(OSError):
+        if self._hold >= 0:
             os.close(self._hold)
+            self._hold = -1
         self._hold = -1  # the number may be another's by the next fork, which has us disown it
         self._child.close()
 

@@ -6,6 +6,7 @@ All that is decided here is decided under one lock, held for a few instructions 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import signal
@@ -30,6 +31,9 @@ _GONE = {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, er
          errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM, errno.EINTR}  # fmt: skip
 ROOM_PAUSE = 0.5
 """Seconds after which `accept` is tried again though nothing was closed here: somebody else may have closed something."""
+
+
+log = logging.getLogger("forkful.server")
 
 
 class Client:
@@ -80,7 +84,11 @@ class _Post:
             OSError: there is none, because the seat was called away or something is wrong.
         """
         if self._poll is None:
-            return self._listeners[0].accept()
+            try:
+                return self._listeners[0].accept()
+            except BlockingIOError:  # somebody has O_NONBLOCK on, for all; to try again at once would be to spin
+                wait_for(self._listeners[0])
+                raise
         ready = self._poll.poll()  # wakes whoever waits: with several listeners, connections are raced for
         return self._by_fd[ready[0][0]].accept()
 
@@ -112,6 +120,13 @@ def _duplicate(listener: socket.socket) -> socket.socket:
         return socket.socket(listener.family, listener.type, listener.proto, fileno=os.dup(listener.fileno()))
     finally:
         socket.setdefaulttimeout(before)
+
+
+def wait_for(listener: socket.socket, milliseconds: int | None = None) -> bool:
+    """Whether a connection is queued at *listener*, waiting at most so long for one; None: for ever."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(milliseconds))
 
 
 class Seats:
@@ -177,13 +192,17 @@ class Seats:
         """Whether a client that was put aside waits for a seat."""
         return bool(self._ready)
 
+    def others_are_queued(self) -> bool:
+        """Whether a connection waits to be accepted."""
+        return any(wait_for(listener, 0) for listener in self._listeners)
+
     def hand(self, client: Client) -> None:
         """Have a seat serve *client*, which was put aside: an idle one at once, else the next that becomes idle."""
         with self._lock:
             self.aside -= 1
             self._ready.append(client)
             self._call_somebody()
-            self._changed.notify()
+            self._changed.notify_all()  # whoever leaves waits for the last that was put aside, too
 
     def put_aside(self) -> None:
         """A client was put aside: it will come back by `hand`, or by `forget`."""
@@ -221,7 +240,11 @@ class Seats:
         seat.rest()
         try:
             while (client := self._take(post)) is not None:
-                self._serve(client, seat)
+                try:
+                    self._serve(client, seat)
+                except Exception:
+                    log.exception("serving %s failed in the server itself", client)
+                    seat.rest()
         finally:
             seat.leave()
             post.close()

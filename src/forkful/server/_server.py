@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from .._core import bootstrap
 from .._core.quantities import check_memory
 from ._address import parse_address
 from ._events import Began, Event, Reloaded, Reloading, Say, Stopping, Upgrade
@@ -205,11 +206,11 @@ class Server:
         except BaseException:
             self._running = None
             running.kill()
+            self._close_listeners()
             raise
-        finally:
-            for listener in self._listeners:
-                listener.close(keep_file=True)  # the master has them, and alone holds the port
-            self._listeners = []
+        for listener in self._listeners:
+            listener.close(keep_file=True)  # the master has them, and alone holds the port
+        self._listeners = []
         return self
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -277,6 +278,7 @@ class Server:
             raise RuntimeError("the server is running already")
 
     def _make_master(self, tell: Callable[[News], None], signals: Mapping[int, Event | Upgrade]) -> Master:
+        bootstrap.fill_standard_streams()  # else the next descriptor that is opened is what a handler prints to
         try:
             passed, status = self._take_passed()
             if passed:
@@ -289,13 +291,13 @@ class Server:
                 status = status or open_listener(self._status)
                 self._status = status.address
                 self._listeners.append(status)
+            self._trade.prepare(listeners[0])
+            limit = watchdog_limit() if signals is SIGNALS else None  # systemd's
+            beat = None if limit is None else (limit / 2, partial(notify, "WATCHDOG=1"))
+            master = Master(self._settings, self._trade, listeners, tell, signals, beat, status)
         except BaseException:
             self._close_listeners()
             raise
-        self._trade.prepare(listeners[0])
-        limit = watchdog_limit() if signals is SIGNALS else None  # systemd's
-        beat = None if limit is None else (limit / 2, partial(notify, "WATCHDOG=1"))
-        master = Master(self._settings, self._trade, listeners, tell, signals, beat, status)
         self._facts = master.facts
         return master
 

@@ -22,6 +22,8 @@ from ._systemd import Passed
 __all__ = ["STATUS", "Successor", "announce", "claim"]
 
 VARIABLE = "FORKFUL_SUCCEEDS"
+BORROWED = "forkful-borrowed"
+"""The name of a listener that the predecessor had from somebody else."""
 STATUS = "forkful-status"
 """The name of the socket that is for the status address."""
 FIRST = 3  # the number of the first descriptor that is passed on: sd_listen_fds(3)
@@ -37,10 +39,10 @@ class Successor:
 
     def __init__(self, listeners: Sequence[Listener], status: Listener | None = None) -> None:
         self._heard, word = os.pipe()
-        self._child = ForkedChild()
-        passed = [("server", listener.fileno()) for listener in listeners]
+        passed = [(BORROWED if listener.is_borrowed else "server", listener.fileno()) for listener in listeners]
         if status is not None:
             passed.append((STATUS, status.fileno()))
+        self._child = ForkedChild()
         try:
             self._child.fork(partial(_become, passed, word))
         except OSError:
@@ -94,7 +96,10 @@ def claim(passed: Sequence[Passed]) -> list[Passed]:
             Listener(
                 one.listener.socket,
                 one.listener.address,
-                has_file=one.listener.address.kind == "unix" and not one.listener.address.is_abstract,
+                has_file=one.name != BORROWED
+                and one.listener.address.kind == "unix"
+                and not one.listener.address.is_abstract,
+                is_borrowed=one.name == BORROWED,
             ),
         )
         for one in passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import socketserver
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkful.errors import ServerError
 
+from ._closing import end_our_side, ending_copies
 from ._listeners import Listener
 from ._parking import Parking
 from ._seats import Client, Seats
@@ -136,13 +138,13 @@ class Raw(Trade):
             self._call = found
 
     def serve(self, client: Client, desk: Desk) -> None:
+        if not self.secure(client, self._head_timeout):
+            client.conn.close()
+            return
         desk.begin(str(client))
         failed = True
         try:
-            if self.secure(client, self._head_timeout):
-                failed = self._serve(client.conn, client.address)
-            else:
-                client.conn.close()
+            failed = self._serve(client.conn, client.address)
         finally:
             desk.end(failed=failed)
 
@@ -150,7 +152,8 @@ class Raw(Trade):
         """Whether it failed."""
         try:
             conn.settimeout(self._io_timeout)
-            self._call(conn, address)
+            with ending_copies():
+                self._call(conn, address)
         except ConnectionError as error:
             log.info("%s: the client has gone: %s", address, error)
             return True
@@ -171,10 +174,7 @@ def _not_loaded(_conn: socket.socket, _address: Any) -> object:
 
 def _close(conn: socket.socket) -> None:
     """Close it so that what was sent arrives: the end of our side is told before the descriptor goes."""
-    try:
-        if conn.fileno() >= 0:  # it has not been given away
-            conn.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass  # the client has gone
-    finally:
+    if conn.fileno() >= 0:  # it has not been given away
+        end_our_side(conn)
+    with contextlib.suppress(OSError):  # the handler has closed its descriptor
         conn.close()

@@ -31,6 +31,8 @@ access = logging.getLogger("forkful.access")
 
 MOMENT = 0.005
 """Seconds that a seat waits for a request before it parks the connection: most clients send theirs at once."""
+TURN = 0.05
+"""Seconds that a client may be served for without a pause, while others wait to be accepted."""
 CHUNK = 65536
 
 
@@ -137,11 +139,13 @@ class Web(Trade):
     def _agree(self, client: Client, context: ssl.SSLContext, desk: Desk) -> bool:
         """On TLS; what the client has to say to that it may say while it is parked."""
         try:
+            patience = 0.0
             if client.talk is None:
                 client.conn = begin(client.conn, context)
                 client.talk = _Handshake(time.monotonic() + self._head_timeout)
+                patience = MOMENT
             assert isinstance(client.conn, ssl.SSLSocket), "begun above, or when it was first here"
-            if go_on(client.conn, MOMENT):
+            if go_on(client.conn, patience):
                 return True
         except HandshakeError as error:
             log.info("%s: %s", client, error)
@@ -158,7 +162,15 @@ class Web(Trade):
         conn = client.conn
         waits = Waits.HEAD
         patience = MOMENT
+        turn_ends = time.monotonic() + TURN
         while True:
+            if time.monotonic() >= turn_ends and waits is Waits.NEXT:
+                turn_ends += TURN
+                if desk.others_wait or desk.others_are_queued:
+                    if exchange.phase is Phase.READY:
+                        desk.requeue(client)
+                        return
+                    patience = 0.0
             match exchange.phase:
                 case Phase.READY:
                     conn.settimeout(self._io_timeout)

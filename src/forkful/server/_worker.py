@@ -160,7 +160,7 @@ class _Keeper:
         if self.is_leaving:
             self._job.wire.send(Word.LEFT, str(present))
         if not present:
-            self._end.close()
+            self._end.send(b"\0")  # not closed: a process that a handler has forked has a copy
 
     def _serve(self, client: Client, seat: Seat) -> None:
         self._job.trade.serve(client, Desk(self, seat))
@@ -183,10 +183,21 @@ class _Keeper:
         self._seats.put_aside()
         self._parking.park(client, waits)
 
+    def requeue(self, client: Client) -> None:
+        """Put a connection aside that is to be served as soon as others have been."""
+        assert self._parking is not None, "this trade has none"
+        self._seats.put_aside()
+        self._parking.pass_on(client)
+
     @property
     def others_wait(self) -> bool:
         """Whether a client that was put aside waits for a seat."""
         return self._seats.has_ready
+
+    @property
+    def others_are_queued(self) -> bool:
+        """Whether somebody waits to be accepted."""
+        return self._seats.others_are_queued()
 
 
 class Desk:
@@ -203,6 +214,15 @@ class Desk:
         """What `begin` began has been served."""
         self._seat.end(failed=failed)
         self._keeper.count()
+
+    def requeue(self, client: Client) -> None:
+        """Have *client*, which has more to be served, served again after those that wait."""
+        self._keeper.requeue(client)
+
+    @property
+    def others_are_queued(self) -> bool:
+        """Whether somebody waits to be accepted."""
+        return self._keeper.others_are_queued
 
     def park(self, client: Client, waits: Waits) -> None:
         """Put *client* aside until it has said what it *waits* for."""
