@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from forkful._core import worker
+
 
 def talk(conn: socket.socket, addr: Any = None) -> int:
     """Answer one line in capitals; the connection is left to the worker to close."""
@@ -103,6 +105,11 @@ def make_some(number: int) -> Any:
     if number == 3:
         raise ValueError(number)
     return number if number % 2 else make_socket(str(number))
+
+
+def group_for_long() -> None:
+    """Have this worker put the results of a map together for as long as one of its chunks lasts."""
+    worker._GROUP_S = 60.0
 
 
 def make_connection(text: str) -> Connection:

@@ -427,11 +427,12 @@ def test_sockets_as_results_of_maps(start_method: str) -> None:
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # those beside an error are dropped with it
 def test_results_of_all_kinds_in_one_block() -> None:
     with Pool(1) as pool:
-        result = pool.map_async(socket_tasks.make_some, [0, 1, 2, 4, 5])
+        pool.apply(socket_tasks.group_for_long)
+        result = pool.map_async(socket_tasks.make_some, [0, 1, 2, 4, 5], chunksize=5)
         found = [rest_of(one) if isinstance(one, socket.socket) else one for one in result.get(WATCHDOG)]
         assert found == [b"0", 1, b"2", b"4", 5]
         with pytest.raises(ValueError, match="3"):
-            pool.map(socket_tasks.make_some, [0, 1, 2, 3, 4])
+            pool.map(socket_tasks.make_some, [0, 1, 2, 3, 4], chunksize=5)
 
 
 def test_results_that_nobody_fetches() -> None:

@@ -140,12 +140,19 @@ class _Failure:
         self.blob = blob
 
 
+@takes_descriptors
 def _encode_alone(result: Any) -> tuple[bool, bytes]:
-    """One element of a MIXED record."""
+    """One element of a MIXED record.
+
+    Raises:
+        DescriptorInside: it has descriptors in it, and must be a record of its own.
+    """
     if type(result) is _Failure:
         return False, result.blob
     try:
         return True, codec.encode_result(result)
+    except DescriptorInside:
+        raise
     except BaseException as error:  # user code (__reduce__) may raise anything
         return False, _encode_unpicklable(result, error)
 
@@ -497,7 +504,11 @@ class Worker:
                 failed = True
                 codec.take_beside()
         if failed:
-            kind, blob = MIXED, _dumps([_encode_alone(result) for result in results], codec.PROTOCOL)
+            try:
+                kind, blob = MIXED, _dumps([_encode_alone(result) for result in results], codec.PROTOCOL)
+            except DescriptorInside:
+                self._commit_each(results, begun)
+                return
         if _beside or len(blob) > codec.LARGE_BYTES:
             kind, blob = self._store(kind, blob)
         self._commit(len(results), kind, blob, begun)
