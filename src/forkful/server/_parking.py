@@ -1,8 +1,8 @@
 """Connections that have nothing to say yet, or have not said it all: they hold no seat.
 
 Any thread of a worker parks a connection; the keeper alone reads from them, and gives those that have something to serve
-back to a seat.  Two kinds of time-out: until the whole head of a request is there, counted from its first moment; and how
-long a kept connection may stay without one.
+back to a seat.  Three kinds of time-out: until the whole head of a request is there, counted from its first moment; how
+long a kept connection may stay without one; and how long one that is over may take to read its last answer.
 """
 
 from __future__ import annotations
@@ -72,9 +72,6 @@ class Parking:
     def fileno(self) -> int:
         """Readable when `turn` has something to do."""
         return self._epoll.fileno()
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parked.values()))
 
     def park(self, client: Client, waits: Waits) -> None:
         """Put it here.  From any thread."""

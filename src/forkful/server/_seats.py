@@ -216,7 +216,10 @@ class Seats:
             self._changed.notify_all()
 
     def leave(self, *, when_empty: bool = False) -> None:
-        """Have all seats leave, once they have served what they serve; with *when_empty*, and what is queued."""
+        """Have all seats leave, once they have served what they serve; with *when_empty*, and what is queued.
+
+        Returns when none stands in `accept` any more: one that was called away takes what comes before it is woken.
+        """
         with self._lock:
             if when_empty:
                 self._is_finishing = True
@@ -226,11 +229,8 @@ class Seats:
                 if post.stands and not post.called:
                     post.call(self._dead)
             self._changed.notify_all()
-
-    def note_room(self) -> None:
-        """A descriptor was closed."""
-        with self._lock:
-            self._changed.notify()
+            while any(post.stands for post in self._posts):
+                self._changed.wait()
 
     # In the threads.
 
@@ -284,6 +284,8 @@ class Seats:
                     post.come_back()
                 if accepted is not None and self._ready:
                     self._call_somebody()
+                if self._is_leaving or self._is_finishing:
+                    self._changed.notify_all()
             if accepted is not None:
                 if is_full:
                     self._on_full()
